@@ -1,0 +1,110 @@
+/*
+ * ngx_http_hotpath_metrics.h: counters and gauges of the whole instance.
+ *
+ * Every worker process adds to a row of its own in shared memory (its process
+ * slot), so adding takes no lock and no atomic; a scrape sums the rows.
+ * Counters outlive workers and reloads. Knows shm.
+ */
+#ifndef _NGX_HTTP_HOTPATH_METRICS_H_INCLUDED_
+#define _NGX_HTTP_HOTPATH_METRICS_H_INCLUDED_
+
+
+#include "ngx_http_hotpath_shm.h"
+
+
+/*
+ * X(symbol, kind, name, labels, help). kind: COUNTER only goes up; GAUGE is
+ * what this process holds now and is set to zero when its process starts.
+ * Rows with the same name stand together; the help is that of the first.
+ */
+#define NGX_HTTP_HOTPATH_METRICS(X)                                           \
+    X(WRITE_ACCEPTED, COUNTER, "hotpath_write_requests_total",                \
+      "result=\"accepted\"", "Write requests by how they ended.")             \
+    X(WRITE_REPLAYED, COUNTER, "hotpath_write_requests_total",                \
+      "result=\"replayed\"", "")                                              \
+    X(WRITE_REFUSED, COUNTER, "hotpath_write_requests_total",                 \
+      "result=\"refused\"", "")                                               \
+    X(WRITE_CONFLICT, COUNTER, "hotpath_write_requests_total",                \
+      "result=\"conflict\"", "")                                              \
+    X(WRITE_UNAVAILABLE, COUNTER, "hotpath_write_requests_total",             \
+      "result=\"unavailable\"", "")                                           \
+    X(WRITE_TIMEOUT, COUNTER, "hotpath_write_requests_total",                 \
+      "result=\"timeout\"", "")                                               \
+    X(READ_HIT, COUNTER, "hotpath_read_requests_total",                       \
+      "source=\"zone\"", "Read requests by what answered them.")              \
+    X(READ_STALE, COUNTER, "hotpath_read_requests_total",                     \
+      "source=\"zone_stale\"", "")                                            \
+    X(READ_REDIS, COUNTER, "hotpath_read_requests_total",                     \
+      "source=\"redis\"", "")                                                 \
+    X(READ_POSTGRES, COUNTER, "hotpath_read_requests_total",                  \
+      "source=\"postgres\"", "")                                              \
+    X(READ_COLLAPSED, COUNTER, "hotpath_read_requests_total",                 \
+      "source=\"collapsed\"", "")                                             \
+    X(READ_UNAVAILABLE, COUNTER, "hotpath_read_requests_total",               \
+      "source=\"none\"", "")                                                  \
+    X(PUBLISH_MESSAGES, COUNTER, "hotpath_publish_messages_total", "",        \
+      "JetStream messages published.")                                        \
+    X(PUBLISH_EVENTS, COUNTER, "hotpath_publish_events_total", "",            \
+      "Events in those messages.")                                            \
+    X(PUBLISH_ERRORS, COUNTER, "hotpath_publish_errors_total", "",            \
+      "Publishes that the broker refused or did not acknowledge in time.")    \
+    X(NATS_CONNECTS, COUNTER, "hotpath_nats_connects_total", "",              \
+      "Connections made to a NATS server.")                                   \
+    X(NATS_CONNECTED, GAUGE, "hotpath_nats_connections", "",                  \
+      "Connections to NATS that are ready.")                                  \
+    X(PUSH_DOCUMENTS, COUNTER, "hotpath_push_documents_total",                \
+      "result=\"stored\"", "Pushed documents by what became of them.")        \
+    X(PUSH_OLDER, COUNTER, "hotpath_push_documents_total",                    \
+      "result=\"older\"", "")                                                 \
+    X(PUSH_DROPPED, COUNTER, "hotpath_push_documents_total",                  \
+      "result=\"dropped\"", "")                                               \
+    X(PUSH_GAPS, COUNTER, "hotpath_push_gaps_total", "",                      \
+      "Times the push channel lost messages and the zones were distrusted.")  \
+    X(REDIS_ERRORS, COUNTER, "hotpath_redis_errors_total", "",                \
+      "Redis commands that failed or passed their deadline.")                 \
+    X(POSTGRES_ERRORS, COUNTER, "hotpath_postgres_errors_total", "",          \
+      "Postgres queries that failed or passed their deadline.")               \
+    X(LIMIT_REJECTED, COUNTER, "hotpath_limit_rejected_total", "",            \
+      "Requests refused by a rate limit.")                                    \
+    X(LIMIT_FORCED, COUNTER, "hotpath_limit_forced_evictions_total", "",      \
+      "Keys forgotten early because a limit zone was full.")                  \
+    X(INFLIGHT_REJECTED, COUNTER, "hotpath_inflight_rejected_total", "",      \
+      "Requests refused by the bound on requests in flight.")                 \
+    X(IDEMPOTENCY_FORCED, COUNTER, "hotpath_idempotency_forced_evictions_total", \
+      "", "Operations forgotten early because the table was full.")
+
+
+#define NGX_HTTP_HOTPATH_METRIC_ENUM(symbol, kind, name, labels, help)        \
+    NGX_HTTP_HOTPATH_##symbol,
+
+typedef enum {
+    NGX_HTTP_HOTPATH_METRICS(NGX_HTTP_HOTPATH_METRIC_ENUM)
+    NGX_HTTP_HOTPATH_METRIC_N
+} ngx_http_hotpath_metric_e;
+
+
+/* The row of this process; a private one before the workers start. */
+extern uint64_t  *ngx_http_hotpath_metrics_row;
+
+#define ngx_http_hotpath_count(symbol)                                        \
+    (ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_##symbol]++)
+#define ngx_http_hotpath_add(symbol, n)                                       \
+    (ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_##symbol] += (uint64_t) (n))
+
+
+/* Adds the shared zone; once per configuration, from postconfiguration. */
+ngx_int_t ngx_http_hotpath_metrics_init(ngx_conf_t *cf);
+
+/* In every worker, at init_process: finds its row, zeroes its gauges. */
+void ngx_http_hotpath_metrics_start(ngx_cycle_t *cycle);
+
+/* Sum over all rows. */
+uint64_t ngx_http_hotpath_metric_sum(ngx_uint_t metric);
+
+/* All of them as Prometheus text 0.0.4 (or OpenMetrics 1.0 without its last
+ * "# EOF" line), in a new buffer from pool; NULL where there is no memory. */
+ngx_buf_t *ngx_http_hotpath_metrics_text(ngx_pool_t *pool,
+    ngx_uint_t openmetrics);
+
+
+#endif /* _NGX_HTTP_HOTPATH_METRICS_H_INCLUDED_ */
