@@ -24,16 +24,18 @@ typedef struct {
     uint64_t   stored_ms;      /* when its origin was asked or pushed it */
     uint64_t   fresh_ms;       /* fresh until then */
     uint64_t   stale_ms;       /* usable while stale until then, >= fresh_ms */
-    unsigned   negative:1;     /* the origin has no such document */
+    unsigned   negative:1;     /* the origin has no such document; a pushed
+                                  deletion is one, with its version */
     unsigned   trusted:1;      /* out only: stored or revalidated since the
                                   last ngx_http_hotpath_cache_distrust() */
 } ngx_http_hotpath_cache_meta_t;
 
 
 typedef struct {
-    uint64_t   hits;           /* the counters of the zone since it was made */
-    uint64_t   misses;
-    uint64_t   stores;
+    uint64_t   stores;         /* the counters of the zone since it was made;
+                                  hits are the callers' to count: a counter
+                                  that readers share would cost them more than
+                                  the look-up */
     uint64_t   refused_older;  /* puts that would have gone back in version */
     uint64_t   evictions;
     uint64_t   lock_busy;
@@ -44,8 +46,14 @@ typedef struct {
 } ngx_http_hotpath_cache_stats_t;
 
 
-/* hotpath_cache_zone zone=name:size [max_entry=size]; the set callback of the
- * command table. cmd->post and the conf structure are not used. */
+/*
+ * hotpath_cache_zone zone=name:size [max_entry=size]; the set callback of the
+ * command table. cmd->post and the conf structure are not used. max_entry
+ * bounds key and document together; without it, it is 1 MiB and a key, or a
+ * sixteenth of the zone where that is less. What the zone holds survives a reload
+ * where name, size and max_entry are the same; a new size starts empty, a new
+ * max_entry alone is refused.
+ */
 char *ngx_http_hotpath_cache_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
@@ -63,10 +71,15 @@ ngx_int_t ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache,
     ngx_str_t *document);
 
 /*
- * NGX_OK: stored, or of the same version: then only its times are renewed and
+ * NGX_OK: stored; where the same version was there, its times are renewed and
  * the document is replaced. NGX_ABORT: what is there is newer and stays.
- * NGX_DECLINED: too large, or no room could be made. NGX_BUSY: the stripe was
- * locked too long; nothing changed.
+ * NGX_DECLINED: too large. NGX_BUSY: the stripe was locked too long; nothing
+ * changed.
+ *
+ * Older is a lower version, with one exception: version 0, which says that the
+ * origin has no such document and knows of none that was deleted. It replaces
+ * an entry that is negative, not trusted, or no longer fresh at stored_ms, and
+ * then takes over its version, so that no older document comes back later.
  */
 ngx_int_t ngx_http_hotpath_cache_put(ngx_http_hotpath_cache_t *cache,
     ngx_str_t *key, ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document);

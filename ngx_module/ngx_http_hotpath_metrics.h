@@ -15,7 +15,8 @@
 /*
  * X(symbol, kind, name, labels, help). kind: COUNTER only goes up; GAUGE is
  * what this process holds now and is set to zero when its process starts.
- * Rows with the same name stand together; the help is that of the first.
+ * Rows with the same name stand together; the help is that of the first. The
+ * name of a COUNTER ends in _total.
  */
 #define NGX_HTTP_HOTPATH_METRICS(X)                                           \
     X(WRITE_ACCEPTED, COUNTER, "hotpath_write_requests_total",                \
@@ -70,8 +71,13 @@
       "Keys forgotten early because a limit zone was full.")                  \
     X(INFLIGHT_REJECTED, COUNTER, "hotpath_inflight_rejected_total", "",      \
       "Requests refused by the bound on requests in flight.")                 \
-    X(IDEMPOTENCY_FORCED, COUNTER, "hotpath_idempotency_forced_evictions_total", \
-      "", "Operations forgotten early because the table was full.")
+    X(IDEMPOTENCY_FORCED, COUNTER,                                            \
+      "hotpath_idempotency_forced_evictions_total", "",                       \
+      "Operations forgotten early because the table was full.")               \
+    X(PUSH_LISTENING, GAUGE, "hotpath_push_listening", "",                    \
+      "1 while the instance hears what the projector pushes.")                \
+    X(LIMIT_BYPASSED, COUNTER, "hotpath_limit_bypassed_total", "",            \
+      "Checks left out because the limit zone's lock was busy.")
 
 
 #define NGX_HTTP_HOTPATH_METRIC_ENUM(symbol, kind, name, labels, help)        \

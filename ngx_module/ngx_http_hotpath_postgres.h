@@ -53,8 +53,10 @@ void ngx_http_hotpath_postgres_stop(ngx_http_hotpath_postgres_t *postgres);
 /*
  * Runs a statement with text parameters (a NULL data is SQL NULL); they are
  * copied. NULL where nothing was queued and the handler will not be called
- * (breaker open, queue full). Else the handler is called exactly once, later,
- * unless the call is cancelled.
+ * (breaker open, queue full, no connection, a value with a NUL in it, which
+ * Postgres cannot hold). Else the handler is called exactly once, later,
+ * unless the call is cancelled; with n as it was in every earlier call of that
+ * statement.
  */
 ngx_http_hotpath_postgres_call_t *ngx_http_hotpath_postgres_query(
     ngx_http_hotpath_postgres_t *postgres,
@@ -63,10 +65,11 @@ ngx_http_hotpath_postgres_call_t *ngx_http_hotpath_postgres_query(
 void ngx_http_hotpath_postgres_cancel(ngx_http_hotpath_postgres_call_t *call);
 
 typedef struct {
-    ngx_uint_t  up;            /* 1 some connection is ready, breaker closed */
-    ngx_uint_t  connections;   /* open */
-    ngx_uint_t  busy;
-    ngx_uint_t  waiting;
+    ngx_uint_t  up;            /* 1 some connection is ready, breaker lets a
+                                  call pass */
+    ngx_uint_t  connections;   /* open, or being opened */
+    ngx_uint_t  busy;          /* of these, with a query on its way */
+    ngx_uint_t  waiting;       /* queries not sent yet */
 } ngx_http_hotpath_postgres_state_t;
 
 void ngx_http_hotpath_postgres_state(ngx_http_hotpath_postgres_t *postgres,

@@ -33,7 +33,8 @@ typedef void (*ngx_http_hotpath_redis_pt)(void *data, ngx_int_t rc,
 char *ngx_http_hotpath_redis_set(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
-/* In every worker, at init_process and exit_process. */
+/* In every worker, at init_process and exit_process; at the latter handlers
+ * that still wait are dropped without a call. */
 ngx_int_t ngx_http_hotpath_redis_start(ngx_http_hotpath_redis_t *redis,
     ngx_cycle_t *cycle);
 void ngx_http_hotpath_redis_stop(ngx_http_hotpath_redis_t *redis);
@@ -57,8 +58,8 @@ void ngx_http_hotpath_redis_set_document(ngx_http_hotpath_redis_t *redis,
     ngx_str_t *key, ngx_str_t *record, ngx_msec_t ttl_ms);
 
 typedef struct {
-    ngx_uint_t  up;            /* 1 connected and breaker closed */
-    ngx_uint_t  waiting;
+    ngx_uint_t  up;            /* 1 connected, breaker lets a call pass */
+    ngx_uint_t  waiting;       /* commands sent and not answered */
 } ngx_http_hotpath_redis_state_t;
 
 void ngx_http_hotpath_redis_state(ngx_http_hotpath_redis_t *redis,

@@ -41,10 +41,11 @@ typedef struct {
 
 
 /*
- * To be called from a zone's init callback, with its data argument (the region
- * of the previous cycle or NULL). Gives the region, *fresh set to 1 where it
- * is new and zeroed except for its header. An old region with another layout
- * is refused with a log line (NULL): nginx then keeps the old configuration.
+ * To be called from a zone's init callback. Gives the region, *fresh set to 1
+ * where it is new and zeroed except for its header, to 0 where it is that of
+ * the previous cycle (nginx keeps the memory while name, size and tag stay the
+ * same). An old region with another layout is refused with a log line (NULL):
+ * nginx then keeps the old configuration.
  */
 void *ngx_http_hotpath_region_init(ngx_shm_zone_t *zone, uint64_t magic,
     uint32_t layout, ngx_uint_t *fresh);

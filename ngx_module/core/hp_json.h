@@ -6,6 +6,15 @@
  * here so that what was answered 202 can be stored. Stateless; touches nothing
  * but its arguments. Unit tests: tests/unit/test_json.c; fuzzed against a
  * second strict parser: tests/fuzz/.
+ *
+ * Numbers are those of PostgreSQL 15, exactly: with the exponent applied, up to
+ * 131072 digits before the point (leading zeros not counted) and up to 16383
+ * after it (zeros counted, so 0e-16384 is outside), and an exponent of less
+ * than 1073741823 either way, which 0e1073741823 has not (PostgreSQL 16 and
+ * later take this one value; it is refused here as well).
+ *
+ * What is left to the caller: a text of 256 MB or more, which jsonb refuses as
+ * a whole, must be refused by its size.
  */
 #ifndef HP_JSON_H
 #define HP_JSON_H
@@ -52,12 +61,24 @@ typedef struct {
     size_t error_offset; /* byte at which the input stops being acceptable */
 } hp_json_event_t;
 
+/*
+ * Where the input stops being acceptable: the first byte that no valid text
+ * could have there, text.len where it just ends too early; the first byte of a
+ * broken UTF-8 sequence; the backslash of a refused escape (NUL, SURROGATE);
+ * the first byte of a number outside the range, of a value of the wrong type,
+ * of a top-level value that is no object; the opening quote of an unknown or
+ * repeated name. The scan ends there, so what stands behind was not checked.
+ */
+
 /* Checks one JSON text. *error_offset is set on any status but OK;
  * max_depth: arrays and objects open at once, 1 to 1000. */
 hp_json_status_t hp_json_check(hp_str_t text, unsigned max_depth,
     size_t *error_offset);
 
-/* Checks the whole text and finds the three members, in the same pass. */
+/* Checks the whole text and finds the three members, in the same pass. On any
+ * status but OK only error_offset means something. raw of payload is the whole
+ * value, of a string with its quotes; raw of the others is without. escaped of
+ * payload: some string in it holds a backslash. */
 hp_json_status_t hp_json_event(hp_str_t text, unsigned max_depth,
     hp_json_event_t *event);
 

@@ -1,0 +1,125 @@
+/*
+ * ngx_http_hotpath_answer.h: the answers that Hotpath itself gives.
+ *
+ * Every refusal is a problem document (RFC 9457) with a stable code out of one
+ * table. Knows nginx only.
+ */
+#ifndef _NGX_HTTP_HOTPATH_ANSWER_H_INCLUDED_
+#define _NGX_HTTP_HOTPATH_ANSWER_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+/* X(symbol, code, status, retry after in seconds or 0, title) */
+#define NGX_HTTP_HOTPATH_PROBLEMS(X)                                          \
+    X(BODY_EMPTY, "body_empty", 400, 0, "The request has no body")            \
+    X(JSON_SYNTAX, "json_syntax", 400, 0, "The body is not valid JSON")       \
+    X(JSON_TRAILING, "json_trailing", 400, 0,                                 \
+      "Something follows the JSON value")                                     \
+    X(JSON_UTF8, "json_utf8", 400, 0, "The body is not valid UTF-8")          \
+    X(JSON_NUL, "json_nul", 400, 0, "A string contains U+0000")               \
+    X(JSON_SURROGATE, "json_surrogate", 400, 0,                               \
+      "A string contains half of a surrogate pair")                           \
+    X(JSON_NUMBER, "json_number", 400, 0,                                     \
+      "A number is outside the range that can be stored")                     \
+    X(JSON_DEPTH, "json_depth", 400, 0, "The JSON is nested too deeply")      \
+    X(BODY_NOT_OBJECT, "body_not_object", 400, 0,                             \
+      "The body is not a JSON object")                                        \
+    X(MEMBER_DUPLICATE, "member_duplicate", 400, 0,                           \
+      "A member of the event appears twice")                                  \
+    X(MEMBER_UNKNOWN, "member_unknown", 400, 0,                               \
+      "The event has a member that is not known")                             \
+    X(MEMBER_TYPE, "member_type", 400, 0,                                     \
+      "A member of the event is not of its type")                             \
+    X(EVENT_TYPE_REQUIRED, "event_type_required", 400, 0,                     \
+      "eventType is required")                                                \
+    X(EVENT_TYPE_INVALID, "event_type_invalid", 400, 0,                       \
+      "eventType must have 1 to 255 bytes")                                   \
+    X(PAYLOAD_REQUIRED, "payload_required", 400, 0, "payload is required")    \
+    X(KEY_REQUIRED, "idempotency_key_required", 400, 0,                       \
+      "An idempotency key is required")                                       \
+    X(KEY_INVALID, "idempotency_key_invalid", 400, 0,                         \
+      "The idempotency key must be 1 to 255 printable ASCII characters")      \
+    X(KEY_MISMATCH, "idempotency_key_mismatch", 400, 0,                       \
+      "Header and body name different idempotency keys")                      \
+    X(KEY_REUSED, "idempotency_key_reused", 422, 0,                           \
+      "The idempotency key was used with another payload")                    \
+    X(OPERATION_IN_FLIGHT, "operation_in_flight", 409, 1,                     \
+      "A request with this idempotency key is being processed")               \
+    X(TENANT_INVALID, "tenant_invalid", 400, 0,                               \
+      "The tenant is missing or not 1 to 64 of A-Z a-z 0-9 . _ -")            \
+    X(OPERATION_ID_INVALID, "operation_id_invalid", 400, 0,                   \
+      "The operation id is not a UUID")                                       \
+    X(OPERATION_UNKNOWN, "operation_unknown", 404, 0,                         \
+      "No such operation is known")                                           \
+    X(READ_KEY_INVALID, "read_key_invalid", 400, 0,                           \
+      "The key must have 1 to 1024 bytes, none of them NUL")                  \
+    X(DOCUMENT_UNKNOWN, "document_unknown", 404, 0, "No such document")       \
+    X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, 0,                       \
+      "The method is not allowed here")                                       \
+    X(BODY_TOO_LARGE, "body_too_large", 413, 0, "The body is too large")      \
+    X(CONTENT_TYPE_UNSUPPORTED, "content_type_unsupported", 415, 0,           \
+      "The content type must be application/json")                            \
+    X(RATE_LIMITED, "rate_limited", 429, 1, "Too many requests")              \
+    X(TOO_MANY_IN_FLIGHT, "too_many_in_flight", 503, 1,                       \
+      "Too many requests are being processed")                                \
+    X(NO_MEMORY, "no_memory", 503, 1, "The server is short of memory")        \
+    X(BROKER_UNAVAILABLE, "broker_unavailable", 503, 1,                       \
+      "The broker is not available, nothing was accepted")                    \
+    X(BROKER_REFUSED, "broker_refused", 503, 5,                               \
+      "The broker refused the event, nothing was accepted")                   \
+    X(PUBLISH_QUEUE_FULL, "publish_queue_full", 503, 1,                       \
+      "Too many events wait for the broker, nothing was accepted")            \
+    X(OUTCOME_UNKNOWN, "outcome_unknown", 503, 1,                             \
+      "The broker did not answer in time; retry with the same key")           \
+    X(BACKEND_UNAVAILABLE, "backend_unavailable", 503, 1,                     \
+      "The document cannot be had at the moment")
+
+
+#define NGX_HTTP_HOTPATH_PROBLEM_ENUM(symbol, code, status, retry, title)     \
+    NGX_HTTP_HOTPATH_PROBLEM_##symbol,
+
+typedef enum {
+    NGX_HTTP_HOTPATH_PROBLEMS(NGX_HTTP_HOTPATH_PROBLEM_ENUM)
+    NGX_HTTP_HOTPATH_PROBLEM_N
+} ngx_http_hotpath_problem_e;
+
+
+/* offset is where in the body the input stops being acceptable. */
+#define NGX_HTTP_HOTPATH_NO_OFFSET  ((size_t) -1)
+
+/*
+ * Sends headers and body; what they return is for ngx_http_finalize_request().
+ * The request body, if any is left, must have been read or discarded before.
+ */
+ngx_int_t ngx_http_hotpath_problem(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem);
+ngx_int_t ngx_http_hotpath_problem_at(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, size_t offset, ngx_uint_t retry_s);
+ngx_int_t ngx_http_hotpath_send(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *type, ngx_str_t *body);
+
+/* Discards the body, then answers; for a content handler that refuses before
+ * it has read one. Its result is the content handler's. */
+ngx_int_t ngx_http_hotpath_refuse(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem);
+
+/* The same with 405; allow is the list of methods for Allow. */
+ngx_int_t ngx_http_hotpath_refuse_method(ngx_http_request_t *r,
+    ngx_str_t *allow);
+
+extern ngx_str_t  ngx_http_hotpath_allow_get;
+
+/* Name and value are not copied. */
+ngx_int_t ngx_http_hotpath_header(ngx_http_request_t *r, ngx_str_t *name,
+    ngx_str_t *value);
+/* A header that nginx does not write on its own, with a constant name. */
+#define ngx_http_hotpath_header_const(r, n, v)                                \
+    ngx_http_hotpath_header(r, &(ngx_str_t) ngx_string(n),                    \
+                            &(ngx_str_t) ngx_string(v))
+
+
+#endif /* _NGX_HTTP_HOTPATH_ANSWER_H_INCLUDED_ */

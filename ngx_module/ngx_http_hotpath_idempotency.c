@@ -1,0 +1,650 @@
+/*
+ * ngx_http_hotpath_idempotency.c: what the instance knows of operations.
+ *
+ * One table in shared memory: buckets of eight entries, found by the operation
+ * id (which is a hash already), each bucket under the lock of its stripe. An
+ * entry is in flight until its worker settles it, then accepted for the
+ * window. Where a bucket is full, an expired entry goes first, then the oldest
+ * accepted one; one in flight stays. Forgetting is harmless: the broker's
+ * duplicate window and Postgres' unique key come behind. Runs in every worker,
+ * under at most one lock, for at most one bucket; never under any I/O. A worker
+ * killed while it held a lock leaves a stripe that is emptied by the next.
+ * Its own claims are taken over after their deadline, or at once where its pid
+ * is gone. Test: tests/integration/test_write.py, tests/faults/.
+ */
+
+
+#include "ngx_http_hotpath_idempotency.h"
+#include "ngx_http_hotpath_metrics.h"
+
+#include <signal.h>
+
+
+#define NGX_HTTP_HOTPATH_IDEMPOTENCY_MAGIC    0x3154504d49544f48ULL
+#define NGX_HTTP_HOTPATH_IDEMPOTENCY_LAYOUT   1
+#define NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES  256
+#define NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS     8
+
+
+/*
+ * 64 bytes, one cache line. All fields are written under the stripe's lock and
+ * read under it.
+ */
+typedef struct {
+    u_char     id[HP_UUID_SIZE];
+    u_char     fingerprint[16];  /* the first half of SHA-256 */
+    uint64_t   sequence;         /* stream sequence; 0 while in flight */
+    uint64_t   created;          /* which stream of that name; 0 not known */
+    uint32_t   accepted_ms;      /* low bits of accepted_us / 1000, see below */
+    uint32_t   until_s;          /* claim's or window's end, seconds of the
+                                    monotonic clock */
+    uint32_t   owner;            /* in flight: pid of the worker; else the
+                                    high bits of accepted_us / 1000 */
+    uint16_t   partition;
+    uint8_t    state;            /* ngx_http_hotpath_op_e, but PROCESSED */
+    uint8_t    reserved;
+} ngx_http_hotpath_entry_t;
+
+
+/* Written by the one worker that listens, read by all, as a sequence counter
+ * around two words: odd while it is being written. */
+typedef struct {
+    ngx_atomic_t  guard;
+    uint64_t      created;
+    uint64_t      sequence;
+    u_char        pad[NGX_HTTP_HOTPATH_CACHE_LINE - 3 * 8];
+} ngx_http_hotpath_committed_t;
+
+
+typedef struct {
+    ngx_http_hotpath_region_t     region;
+    uint64_t                      buckets;   /* power of two, >= stripes */
+    u_char                        pad[NGX_HTTP_HOTPATH_CACHE_LINE
+                                      - sizeof(ngx_http_hotpath_region_t) - 8];
+    ngx_http_hotpath_committed_t  committed[NGX_HTTP_HOTPATH_PARTITIONS_MAX];
+    ngx_http_hotpath_lock_t       locks[NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES];
+} ngx_http_hotpath_table_t;
+
+
+struct ngx_http_hotpath_idempotency_s {
+    ngx_shm_zone_t            *zone;
+    ngx_http_hotpath_table_t  *table;
+    ngx_http_hotpath_entry_t  *entries;
+    ngx_uint_t                 window_s;
+};
+
+
+static ngx_int_t ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone,
+    void *data);
+static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_enter(
+    ngx_http_hotpath_idempotency_t *table, const u_char *id,
+    ngx_http_hotpath_lock_t **lock);
+static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_find_locked(
+    ngx_http_hotpath_entry_t *bucket, const u_char *id);
+static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_room_locked(
+    ngx_http_hotpath_entry_t *bucket, uint32_t now_s);
+static ngx_uint_t ngx_http_hotpath_idempotency_given_up_locked(
+    ngx_http_hotpath_entry_t *e, uint32_t now_s);
+static void ngx_http_hotpath_idempotency_tell_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *e,
+    ngx_http_hotpath_op_t *op);
+
+
+static ngx_inline uint32_t
+ngx_http_hotpath_idempotency_now_s(void)
+{
+    return (uint32_t) (ngx_http_hotpath_monotonic_ns() / 1000000000);
+}
+
+
+char *
+ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    char  *p = conf;
+
+    u_char                           *colon;
+    ssize_t                           size;
+    time_t                            window;
+    ngx_str_t                        *value, name, s;
+    ngx_uint_t                        i;
+    ngx_http_hotpath_idempotency_t  **slot, *table;
+
+    slot = (ngx_http_hotpath_idempotency_t **) (p + cmd->offset);
+
+    if (*slot) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    name.len = 0;
+    size = 0;
+    window = 86400;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "zone=", 5) == 0) {
+
+            name.data = value[i].data + 5;
+            colon = (u_char *) ngx_strchr(name.data, ':');
+
+            if (colon == NULL || colon == name.data) {
+                goto invalid;
+            }
+
+            name.len = colon - name.data;
+            s.data = colon + 1;
+            s.len = value[i].data + value[i].len - s.data;
+            size = ngx_parse_size(&s);
+
+            if (size == NGX_ERROR) {
+                goto invalid;
+            }
+
+            if (size < 262144) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "zone \"%V\" is too small, "
+                                   "it needs at least 256k", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "window=", 7) == 0) {
+
+            s.data = value[i].data + 7;
+            s.len = value[i].len - 7;
+            window = ngx_parse_time(&s, 1);
+
+            if (window == (time_t) NGX_ERROR || window < 1
+                || window > 30 * 86400)
+            {
+                goto invalid;
+            }
+
+            continue;
+        }
+
+    invalid:
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (name.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must have \"zone\" parameter", &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    table = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_idempotency_t));
+    if (table == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    table->window_s = window;
+
+    table->zone = ngx_shared_memory_add(cf, &name, size,
+                                    &ngx_http_hotpath_idempotency_init_zone);
+    if (table->zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (table->zone->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone \"%V\" is already used", &name);
+        return NGX_CONF_ERROR;
+    }
+
+    table->zone->init = ngx_http_hotpath_idempotency_init_zone;
+    table->zone->data = table;
+
+    *slot = table;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone, void *data)
+{
+    uint64_t                         n, fit;
+    ngx_uint_t                       fresh;
+    ngx_http_hotpath_table_t        *t;
+    ngx_http_hotpath_idempotency_t  *table;
+
+    table = zone->data;
+
+    t = ngx_http_hotpath_region_init(zone, NGX_HTTP_HOTPATH_IDEMPOTENCY_MAGIC,
+                                     NGX_HTTP_HOTPATH_IDEMPOTENCY_LAYOUT,
+                                     &fresh);
+    if (t == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (fresh) {
+        fit = (t->region.size - sizeof(ngx_http_hotpath_table_t))
+              / (NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS
+                 * sizeof(ngx_http_hotpath_entry_t));
+
+        for (n = NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES; n * 2 <= fit; n *= 2) {
+            /* void */
+        }
+
+        if (n > fit) {
+            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                          "hotpath: zone \"%V\" is too small",
+                          &zone->shm.name);
+            return NGX_ERROR;
+        }
+
+        t->buckets = n;
+    }
+
+    table->table = t;
+    table->entries = (ngx_http_hotpath_entry_t *) (t + 1);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE],
+    const u_char fingerprint[HP_FINGERPRINT_SIZE],
+    ngx_msec_t deadline_ms, ngx_http_hotpath_op_t *op)
+{
+    uint32_t                   now_s;
+    ngx_int_t                  rc;
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    now_s = ngx_http_hotpath_idempotency_now_s();
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return NGX_BUSY;
+    }
+
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e && (int32_t) (e->until_s - now_s) <= 0
+        && e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT)
+    {
+        e->state = NGX_HTTP_HOTPATH_OP_FREE;
+        e = NULL;
+    }
+
+    if (e) {
+        if (ngx_memcmp(e->fingerprint, fingerprint, sizeof(e->fingerprint))
+            != 0)
+        {
+            rc = NGX_DECLINED;
+
+            if (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT
+                || !ngx_http_hotpath_idempotency_given_up_locked(e, now_s))
+            {
+                goto done;
+            }
+
+        } else if (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
+            ngx_http_hotpath_idempotency_tell_locked(table, e, op);
+            rc = NGX_DONE;
+            goto done;
+
+        } else if (!ngx_http_hotpath_idempotency_given_up_locked(e, now_s)) {
+            rc = NGX_AGAIN;
+            goto done;
+        }
+
+    } else {
+        e = ngx_http_hotpath_idempotency_room_locked(bucket, now_s);
+        if (e == NULL) {
+            rc = NGX_BUSY;
+            goto done;
+        }
+    }
+
+    ngx_http_hotpath_lock_begin(lock);
+
+    ngx_memcpy(e->id, id, HP_UUID_SIZE);
+    ngx_memcpy(e->fingerprint, fingerprint, sizeof(e->fingerprint));
+    e->sequence = 0;
+    e->created = 0;
+    e->accepted_ms = 0;
+    e->until_s = now_s + (uint32_t) (deadline_ms / 1000) + 2;
+    e->owner = (uint32_t) ngx_pid;
+    e->partition = 0;
+    e->state = NGX_HTTP_HOTPATH_OP_IN_FLIGHT;
+
+    ngx_http_hotpath_lock_end(lock);
+
+    rc = NGX_OK;
+
+done:
+
+    ngx_http_hotpath_unlock(lock);
+
+    return rc;
+}
+
+
+void
+ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE],
+    const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
+    ngx_uint_t partition, uint64_t created, uint64_t sequence)
+{
+    uint32_t                   now_s;
+    uint64_t                   accepted_ms;
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    now_s = ngx_http_hotpath_idempotency_now_s();
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return;
+    }
+
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e == NULL) {
+        /* it was claimed without room, or the stripe was emptied since */
+        e = ngx_http_hotpath_idempotency_room_locked(bucket, now_s);
+
+    } else if (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT
+               || ngx_memcmp(e->fingerprint, fingerprint,
+                             sizeof(e->fingerprint))
+                  != 0)
+    {
+        /* settled by another; the first payload stays */
+        e = NULL;
+    }
+
+    if (e) {
+        accepted_ms = (uint64_t) accepted_us / 1000;
+
+        ngx_http_hotpath_lock_begin(lock);
+
+        ngx_memcpy(e->id, id, HP_UUID_SIZE);
+        ngx_memcpy(e->fingerprint, fingerprint, sizeof(e->fingerprint));
+        e->sequence = sequence;
+        e->created = created;
+        e->accepted_ms = (uint32_t) accepted_ms;
+        e->owner = (uint32_t) (accepted_ms >> 32);
+        e->until_s = now_s + (uint32_t) table->window_s;
+        e->partition = (uint16_t) partition;
+        e->state = NGX_HTTP_HOTPATH_OP_ACCEPTED;
+
+        ngx_http_hotpath_lock_end(lock);
+    }
+
+    ngx_http_hotpath_unlock(lock);
+}
+
+
+void
+ngx_http_hotpath_idempotency_release(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE])
+{
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return;
+    }
+
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e && e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT
+        && e->owner == (uint32_t) ngx_pid)
+    {
+        e->state = NGX_HTTP_HOTPATH_OP_FREE;
+    }
+
+    ngx_http_hotpath_unlock(lock);
+}
+
+
+ngx_int_t
+ngx_http_hotpath_idempotency_find(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE], ngx_http_hotpath_op_t *op)
+{
+    ngx_int_t                  rc;
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return NGX_DECLINED;
+    }
+
+    rc = NGX_DECLINED;
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e) {
+        ngx_http_hotpath_idempotency_tell_locked(table, e, op);
+        rc = NGX_OK;
+    }
+
+    ngx_http_hotpath_unlock(lock);
+
+    return rc;
+}
+
+
+void
+ngx_http_hotpath_idempotency_ended(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE], ngx_http_hotpath_op_e state)
+{
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return;
+    }
+
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e && e->state == NGX_HTTP_HOTPATH_OP_ACCEPTED) {
+        e->state = (uint8_t) state;
+    }
+
+    ngx_http_hotpath_unlock(lock);
+}
+
+
+void
+ngx_http_hotpath_idempotency_committed(ngx_http_hotpath_idempotency_t *table,
+    ngx_uint_t partition, uint64_t created, uint64_t sequence)
+{
+    ngx_http_hotpath_committed_t  *c;
+
+    if (partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX) {
+        return;
+    }
+
+    c = &table->table->committed[partition];
+
+    /* left odd by a writer that was killed: one more makes it odd again */
+    __atomic_store_n(&c->guard, c->guard | 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+
+    __atomic_store_n(&c->created, created, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->sequence, sequence, __ATOMIC_RELAXED);
+
+    __atomic_store_n(&c->guard, (c->guard | 1) + 1, __ATOMIC_RELEASE);
+}
+
+
+ngx_uint_t
+ngx_http_hotpath_idempotency_window(ngx_http_hotpath_idempotency_t *table)
+{
+    return table->window_s;
+}
+
+
+/* The bucket of that id with its stripe locked, or NULL. */
+
+static ngx_http_hotpath_entry_t *
+ngx_http_hotpath_idempotency_enter(ngx_http_hotpath_idempotency_t *table,
+    const u_char *id, ngx_http_hotpath_lock_t **lock)
+{
+    uint64_t                   hash, stripe, b, bucket;
+    ngx_int_t                  rc;
+    ngx_http_hotpath_table_t  *t;
+
+    t = table->table;
+
+    /* bytes 8 and 6 hold the UUID's variant and version: take the others */
+    ngx_memcpy(&hash, id + 9, 7);
+    hash &= 0x00ffffffffffffffULL;
+    hash ^= (uint64_t) id[0] << 24 | (uint64_t) id[1] << 16 | id[2];
+
+    bucket = hash & (t->buckets - 1);
+    stripe = bucket % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES;
+    *lock = &t->locks[stripe];
+
+    rc = ngx_http_hotpath_lock(*lock);
+
+    if (rc == NGX_BUSY) {
+        return NULL;
+    }
+
+    if (rc == NGX_ABORT) {
+        /* somebody died in there: which entry is torn cannot be told */
+        for (b = stripe; b < t->buckets;
+             b += NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES)
+        {
+            ngx_memzero(table->entries
+                        + b * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS,
+                        NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS
+                        * sizeof(ngx_http_hotpath_entry_t));
+        }
+
+        ngx_http_hotpath_lock_end(*lock);
+    }
+
+    return table->entries + bucket * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS;
+}
+
+
+static ngx_http_hotpath_entry_t *
+ngx_http_hotpath_idempotency_find_locked(ngx_http_hotpath_entry_t *bucket,
+    const u_char *id)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS; i++) {
+        if (bucket[i].state != NGX_HTTP_HOTPATH_OP_FREE
+            && ngx_memcmp(bucket[i].id, id, HP_UUID_SIZE) == 0)
+        {
+            return &bucket[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_hotpath_entry_t *
+ngx_http_hotpath_idempotency_room_locked(ngx_http_hotpath_entry_t *bucket,
+    uint32_t now_s)
+{
+    ngx_uint_t                 i;
+    ngx_http_hotpath_entry_t  *e, *oldest;
+
+    oldest = NULL;
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS; i++) {
+        e = &bucket[i];
+
+        if (e->state == NGX_HTTP_HOTPATH_OP_FREE) {
+            return e;
+        }
+
+        if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
+            if (ngx_http_hotpath_idempotency_given_up_locked(e, now_s)) {
+                return e;
+            }
+
+            continue;
+        }
+
+        if ((int32_t) (e->until_s - now_s) <= 0) {
+            return e;
+        }
+
+        if (oldest == NULL || (int32_t) (e->until_s - oldest->until_s) < 0) {
+            oldest = e;
+        }
+    }
+
+    if (oldest) {
+        ngx_http_hotpath_count(IDEMPOTENCY_FORCED);
+    }
+
+    return oldest;
+}
+
+
+/* The worker that claimed it died, or never settled it. */
+
+static ngx_uint_t
+ngx_http_hotpath_idempotency_given_up_locked(ngx_http_hotpath_entry_t *e,
+    uint32_t now_s)
+{
+    if ((int32_t) (e->until_s - now_s) <= 0) {
+        return 1;
+    }
+
+    return e->owner != (uint32_t) ngx_pid
+           && kill((pid_t) e->owner, 0) == -1 && ngx_errno == ESRCH;
+}
+
+
+static void
+ngx_http_hotpath_idempotency_tell_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *e,
+    ngx_http_hotpath_op_t *op)
+{
+    uint64_t                       created, sequence;
+    ngx_uint_t                     guard;
+    ngx_http_hotpath_committed_t  *c;
+
+    op->state = e->state;
+    op->accepted_us = 0;
+
+    if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
+        return;
+    }
+
+    op->accepted_us = (int64_t) ((uint64_t) e->owner << 32 | e->accepted_ms)
+                      * 1000;
+
+    if (e->state != NGX_HTTP_HOTPATH_OP_ACCEPTED || e->created == 0
+        || e->partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX)
+    {
+        return;
+    }
+
+    c = &table->table->committed[e->partition];
+
+    guard = __atomic_load_n(&c->guard, __ATOMIC_ACQUIRE);
+    created = __atomic_load_n(&c->created, __ATOMIC_RELAXED);
+    sequence = __atomic_load_n(&c->sequence, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+
+    /* while it is being written: accepted is still true */
+    if ((guard & 1) == 0
+        && __atomic_load_n(&c->guard, __ATOMIC_RELAXED) == guard
+        && created == e->created && sequence >= e->sequence)
+    {
+        op->state = NGX_HTTP_HOTPATH_OP_PROCESSED;
+    }
+}

@@ -1,0 +1,89 @@
+/*
+ * ngx_http_hotpath_idempotency.h: what the instance knows of operations.
+ *
+ * The first of three layers (shared memory, broker, Postgres), each allowed to
+ * forget because the next does not. It answers repeats without publishing,
+ * and knows how far each partition is committed, so that a status needs no
+ * database. Knows shm and core/.
+ */
+#ifndef _NGX_HTTP_HOTPATH_IDEMPOTENCY_H_INCLUDED_
+#define _NGX_HTTP_HOTPATH_IDEMPOTENCY_H_INCLUDED_
+
+
+#include "ngx_http_hotpath_shm.h"
+#include "core/hp_base.h"
+
+
+#define NGX_HTTP_HOTPATH_PARTITIONS_MAX  64
+
+
+typedef struct ngx_http_hotpath_idempotency_s  ngx_http_hotpath_idempotency_t;
+
+
+typedef enum {
+    NGX_HTTP_HOTPATH_OP_FREE = 0,
+    NGX_HTTP_HOTPATH_OP_IN_FLIGHT,   /* published, not acknowledged yet */
+    NGX_HTTP_HOTPATH_OP_ACCEPTED,    /* acknowledged by the broker */
+    NGX_HTTP_HOTPATH_OP_PROCESSED,   /* committed; only given out, not kept */
+    NGX_HTTP_HOTPATH_OP_DEAD,        /* dead-lettered by the drain */
+    NGX_HTTP_HOTPATH_OP_CONFLICT     /* committed; another payload was seen */
+} ngx_http_hotpath_op_e;
+
+
+/* What is known of one operation. */
+typedef struct {
+    ngx_http_hotpath_op_e  state;
+    int64_t                accepted_us;  /* since 1970 */
+} ngx_http_hotpath_op_t;
+
+
+/* hotpath_idempotency_zone zone=name:size [window=24h]; conf + cmd->offset is
+ * a (ngx_http_hotpath_idempotency_t *), NULL before. */
+char *ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/*
+ * Claims the operation for this worker until deadline_ms from now. NGX_OK:
+ * claimed, to be settled by _accept() or _release(). NGX_DONE: accepted
+ * before, *op is filled. NGX_AGAIN: in flight under another request.
+ * NGX_DECLINED: known with another fingerprint. NGX_BUSY: not to be kept (no
+ * room or lock): go on without, the next layers do not forget.
+ */
+ngx_int_t ngx_http_hotpath_idempotency_claim(
+    ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE],
+    const u_char fingerprint[HP_FINGERPRINT_SIZE],
+    ngx_msec_t deadline_ms, ngx_http_hotpath_op_t *op);
+
+/* The broker has it, in that partition under that stream sequence; created
+ * tells the streams of one name apart (0: not known). */
+void ngx_http_hotpath_idempotency_accept(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
+    const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
+    ngx_uint_t partition, uint64_t created, uint64_t sequence);
+
+/* It was not accepted, as far as is known: the next request may try again. */
+void ngx_http_hotpath_idempotency_release(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE]);
+
+/* NGX_OK with *op, or NGX_DECLINED where this instance does not know it. */
+ngx_int_t ngx_http_hotpath_idempotency_find(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
+    ngx_http_hotpath_op_t *op);
+
+/* From a commit notice: everything up to sequence is in Postgres. */
+void ngx_http_hotpath_idempotency_committed(
+    ngx_http_hotpath_idempotency_t *table, ngx_uint_t partition,
+    uint64_t created, uint64_t sequence);
+
+/* From a commit notice: this one ended otherwise than processed. */
+void ngx_http_hotpath_idempotency_ended(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
+    ngx_http_hotpath_op_e state);
+
+/* How long an accepted operation is remembered, in seconds, at most. */
+ngx_uint_t ngx_http_hotpath_idempotency_window(
+    ngx_http_hotpath_idempotency_t *table);
+
+
+#endif /* _NGX_HTTP_HOTPATH_IDEMPOTENCY_H_INCLUDED_ */

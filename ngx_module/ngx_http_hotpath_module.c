@@ -1,0 +1,1307 @@
+/*
+ * ngx_http_hotpath_module.c: the command table, the configuration and the
+ * life of the module; every decision is in a room of its own.
+ *
+ * Directives are read and merged here and checked against each other, so that
+ * `nginx -t` says what does not fit. Phases: preaccess for the limits, content
+ * for everything else. init_process starts the backends of each worker in the
+ * order in which they depend on one another, exit_process stops them in the
+ * reverse. Owns the configuration, in nginx's configuration pool. Directive
+ * reference: ngx_module/README.md, which `make lint` compares with the table
+ * below.
+ */
+
+
+#include "ngx_http_hotpath_module.h"
+#include "core/hp_id.h"
+
+
+#define NGX_HTTP_HOTPATH_DEFAULT_STREAM   "HOTPATH_EVENTS"
+#define NGX_HTTP_HOTPATH_DEFAULT_SUBJECT  "hotpath"
+
+#define NGX_HTTP_HOTPATH_STATUS_SQL                                           \
+    "SELECT CASE state WHEN 2 THEN 'dead' ELSE 'processed' END,"              \
+    " (extract(epoch FROM accepted_at) * 1000000)::bigint,"                   \
+    " coalesce(code, ''), conflicts > 0"                                      \
+    " FROM hotpath.operations WHERE operation_id = $1::uuid"
+
+
+static ngx_int_t ngx_http_hotpath_preaccess_handler(ngx_http_request_t *r);
+static ngx_array_t *ngx_http_hotpath_trusted(ngx_http_request_t *r);
+
+static char *ngx_http_hotpath_nats(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_write(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_partition_key(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
+static char *ngx_http_hotpath_status(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_health(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_handler(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_http_handler_pt handler);
+
+static ngx_int_t ngx_http_hotpath_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_hotpath_postconfiguration(ngx_conf_t *cf);
+static void *ngx_http_hotpath_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf);
+static void *ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static char *ngx_http_hotpath_merge_read(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *conf);
+static ngx_int_t ngx_http_hotpath_init_process(ngx_cycle_t *cycle);
+static void ngx_http_hotpath_exit_process(ngx_cycle_t *cycle);
+
+
+static ngx_conf_num_bounds_t  ngx_http_hotpath_depth_bounds = {
+    ngx_conf_check_num_bounds, 1, 1000
+};
+
+
+static ngx_command_t  ngx_http_hotpath_commands[] = {
+
+    { ngx_string("hotpath_nats"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_nats,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_nats_user"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.user),
+      NULL },
+
+    { ngx_string("hotpath_nats_password"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.password),
+      NULL },
+
+    { ngx_string("hotpath_nats_token"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.token),
+      NULL },
+
+    { ngx_string("hotpath_nats_connect_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.connect_timeout),
+      NULL },
+
+    { ngx_string("hotpath_nats_ping_interval"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.ping_interval),
+      NULL },
+
+    { ngx_string("hotpath_nats_buffer"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.buffer),
+      NULL },
+
+    { ngx_string("hotpath_stream"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_stream,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_redis"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_redis_set,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, redis),
+      NULL },
+
+    { ngx_string("hotpath_postgres"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_postgres_set,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, postgres),
+      NULL },
+
+    { ngx_string("hotpath_cache_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_hotpath_cache_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_idempotency_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_hotpath_idempotency_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, operations),
+      NULL },
+
+    { ngx_string("hotpath_limit_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3|NGX_CONF_TAKE4,
+      ngx_http_hotpath_limit_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_trusted_proxy"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_trusted_proxy,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, trusted),
+      NULL },
+
+    { ngx_string("hotpath_tenant"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, tenant),
+      NULL },
+
+    { ngx_string("hotpath_limit"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_hotpath_limit_set,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, limit),
+      NULL },
+
+    { ngx_string("hotpath_inflight"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hotpath_inflight_set,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, limit),
+      NULL },
+
+    { ngx_string("hotpath_write"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      ngx_http_hotpath_write,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_partition_key"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hotpath_partition_key,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_body_max"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, body_max),
+      NULL },
+
+    { ngx_string("hotpath_json_depth"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, json_depth),
+      &ngx_http_hotpath_depth_bounds },
+
+    { ngx_string("hotpath_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_hotpath_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_read"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      ngx_http_hotpath_read,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_read_statement"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, statement),
+      NULL },
+
+    { ngx_string("hotpath_cache"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_cache,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_health"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hotpath_health,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_hotpath_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_hotpath_module_ctx = {
+    ngx_http_hotpath_preconfiguration,   /* preconfiguration */
+    ngx_http_hotpath_postconfiguration,  /* postconfiguration */
+
+    ngx_http_hotpath_create_main_conf,   /* create main configuration */
+    ngx_http_hotpath_init_main_conf,     /* init main configuration */
+
+    NULL,                                /* create server configuration */
+    NULL,                                /* merge server configuration */
+
+    ngx_http_hotpath_create_loc_conf,    /* create location configuration */
+    ngx_http_hotpath_merge_loc_conf      /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_hotpath_module = {
+    NGX_MODULE_V1,
+    &ngx_http_hotpath_module_ctx,        /* module context */
+    ngx_http_hotpath_commands,           /* module directives */
+    NGX_HTTP_MODULE,                     /* module type */
+    NULL,                                /* init master */
+    NULL,                                /* init module */
+    ngx_http_hotpath_init_process,       /* init process */
+    NULL,                                /* init thread */
+    NULL,                                /* exit thread */
+    ngx_http_hotpath_exit_process,       /* exit process */
+    NULL,                                /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_int_t
+ngx_http_hotpath_preaccess_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                     rc;
+    ngx_uint_t                    retry_s;
+    ngx_http_hotpath_problem_e    problem;
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+
+    rc = ngx_http_hotpath_limit_check(r, &lcf->limit, &retry_s);
+
+    switch (rc) {
+
+    case NGX_OK:
+    case NGX_DECLINED:
+        return NGX_DECLINED;
+
+    case NGX_BUSY:
+        problem = NGX_HTTP_HOTPATH_PROBLEM_RATE_LIMITED;
+        break;
+
+    case NGX_AGAIN:
+        problem = NGX_HTTP_HOTPATH_PROBLEM_TOO_MANY_IN_FLIGHT;
+        break;
+
+    default:
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_hotpath_problem_at(r, problem,
+                                         NGX_HTTP_HOTPATH_NO_OFFSET, retry_s);
+    }
+
+    ngx_http_finalize_request(r, rc);
+
+    return NGX_DONE;
+}
+
+
+static ngx_array_t *
+ngx_http_hotpath_trusted(ngx_http_request_t *r)
+{
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+
+    return lcf->trusted;
+}
+
+
+ngx_int_t
+ngx_http_hotpath_tenant(ngx_http_request_t *r,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *tenant)
+{
+    hp_str_t  text;
+
+    if (lcf->tenant == NULL) {
+        ngx_str_set(tenant, "default");
+        return NGX_OK;
+    }
+
+    if (ngx_http_complex_value(r, lcf->tenant, tenant) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    text.data = tenant->data;
+    text.len = tenant->len;
+
+    return hp_tenant_valid(text) ? NGX_OK : NGX_DECLINED;
+}
+
+
+void
+ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (clcf->name.len <= r->uri.len
+        && ngx_strncmp(r->uri.data, clcf->name.data, clcf->name.len) == 0)
+    {
+        rest->data = r->uri.data + clcf->name.len;
+        rest->len = r->uri.len - clcf->name.len;
+
+    } else {
+        ngx_str_null(rest);
+    }
+}
+
+
+/* The servers, each nats://host[:port]; names are resolved here. */
+
+static char *
+ngx_http_hotpath_nats(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_main_conf_t *mcf = conf;
+
+    ngx_url_t    u;
+    ngx_str_t   *value;
+    ngx_uint_t   i, j;
+    ngx_addr_t  *addr;
+
+    static ngx_str_t  scheme = ngx_string("nats://");
+
+    if (mcf->nats.addrs) {
+        return "is duplicate";
+    }
+
+    mcf->nats.addrs = ngx_array_create(cf->pool, 4, sizeof(ngx_addr_t));
+    if (mcf->nats.addrs == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        ngx_memzero(&u, sizeof(ngx_url_t));
+        u.url = value[i];
+        u.default_port = 4222;
+
+        if (u.url.len > scheme.len
+            && ngx_strncasecmp(u.url.data, scheme.data, scheme.len) == 0)
+        {
+            u.url.data += scheme.len;
+            u.url.len -= scheme.len;
+
+        } else if (ngx_strlchr(u.url.data, u.url.data + u.url.len, '/')) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid NATS server \"%V\": only the scheme "
+                               "\"nats://\" is supported", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_strlchr(u.url.data, u.url.data + u.url.len, '@')) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "credentials in NATS server \"%V\" belong in "
+                               "\"hotpath_nats_user\" and "
+                               "\"hotpath_nats_password\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "%s in NATS server \"%V\"",
+                               u.err ? u.err : "invalid address", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        for (j = 0; j < u.naddrs; j++) {
+            addr = ngx_array_push(mcf->nats.addrs);
+            if (addr == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            *addr = u.addrs[j];
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_main_conf_t *mcf = conf;
+
+    u_char      *p;
+    ssize_t      size;
+    ngx_str_t   *value, s;
+    ngx_int_t    n;
+    ngx_uint_t   i;
+
+    if (mcf->publish.stream.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    /* a name that is part of a subject: no blanks, dots or wildcards */
+    for (p = value[1].data; p < value[1].data + value[1].len; p++) {
+        if (!((*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z')
+              || (*p >= '0' && *p <= '9') || *p == '_' || *p == '-'))
+        {
+            break;
+        }
+    }
+
+    if (value[1].len == 0 || value[1].len > 100
+        || p < value[1].data + value[1].len)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid stream name \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    mcf->publish.stream = value[1];
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        p = (u_char *) ngx_strchr(value[i].data, '=');
+        if (p == NULL) {
+            goto invalid;
+        }
+
+        s.data = p + 1;
+        s.len = value[i].data + value[i].len - s.data;
+
+        if (ngx_strncmp(value[i].data, "subject=", 8) == 0) {
+
+            if (s.len == 0 || s.len > 100
+                || strcspn((char *) s.data, " \t*>") != s.len)
+            {
+                goto invalid;
+            }
+
+            mcf->subject = s;
+
+        } else if (ngx_strncmp(value[i].data, "partitions=", 11) == 0) {
+
+            n = ngx_atoi(s.data, s.len);
+            if (n < 1 || n > NGX_HTTP_HOTPATH_PARTITIONS_MAX) {
+                goto invalid;
+            }
+
+            mcf->publish.partitions = n;
+
+        } else if (ngx_strncmp(value[i].data, "window=", 7) == 0) {
+
+            n = ngx_atoi(s.data, s.len);
+            if (n < 1 || n > 64) {
+                goto invalid;
+            }
+
+            mcf->publish.window = n;
+
+        } else if (ngx_strncmp(value[i].data, "group=", 6) == 0) {
+
+            n = ngx_atoi(s.data, s.len);
+            if (n < 1 || n > HP_EVENT_COUNT_MAX) {
+                goto invalid;
+            }
+
+            mcf->publish.group_events = n;
+
+        } else if (ngx_strncmp(value[i].data, "group_size=", 11) == 0) {
+
+            size = ngx_parse_size(&s);
+            if (size == NGX_ERROR || size < 4096 || size > 1024 * 1024) {
+                goto invalid;
+            }
+
+            mcf->publish.group_bytes = size;
+
+        } else if (ngx_strncmp(value[i].data, "queue=", 6) == 0) {
+
+            size = ngx_parse_size(&s);
+            if (size == NGX_ERROR || size < 65536) {
+                goto invalid;
+            }
+
+            mcf->publish.queue_bytes = size;
+
+        } else if (ngx_strncmp(value[i].data, "timeout=", 8) == 0) {
+
+            n = ngx_parse_time(&s, 0);
+            if (n == NGX_ERROR || n < 1 || n > 60000) {
+                goto invalid;
+            }
+
+            mcf->publish.timeout = n;
+
+        } else {
+            goto invalid;
+        }
+    }
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\"", &value[i]);
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hotpath_write(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_loc_conf_t *lcf = conf;
+
+    hp_str_t                       route;
+    ngx_str_t                     *value;
+    ngx_uint_t                     i;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    value = cf->args->elts;
+
+    route.data = value[1].data;
+    route.len = value[1].len;
+
+    if (!hp_tenant_valid(route)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid route \"%V\": 1 to 64 of A-Z a-z 0-9 . _ "
+                           "- are allowed", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    lcf->route = value[1];
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "status=/", 8) == 0) {
+            lcf->status_uri.data = value[i].data + 7;
+            lcf->status_uri.len = value[i].len - 7;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "key=required") == 0) {
+            lcf->key_optional = 0;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "key=optional") == 0) {
+            lcf->key_optional = 1;
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
+    mcf->writes++;
+
+    return ngx_http_hotpath_handler(cf, lcf, ngx_http_hotpath_write_handler);
+}
+
+
+static char *
+ngx_http_hotpath_partition_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_loc_conf_t *lcf = conf;
+
+    ngx_str_t                         *value;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (lcf->partition_key != NGX_CONF_UNSET_PTR
+        || lcf->partition_member.data)
+    {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strncmp(value[1].data, "payload=", 8) == 0) {
+
+        if (value[1].len == 8) {
+            return "needs the name of a member";
+        }
+
+        lcf->partition_member.data = value[1].data + 8;
+        lcf->partition_member.len = value[1].len - 8;
+        lcf->partition_key = NULL;
+
+        return NGX_CONF_OK;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    lcf->partition_key = ngx_palloc(cf->pool,
+                                    sizeof(ngx_http_complex_value_t));
+    if (lcf->partition_key == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = lcf->partition_key;
+
+    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
+                                                          : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hotpath_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    return ngx_http_hotpath_handler(cf, conf,
+                                    ngx_http_hotpath_status_handler);
+}
+
+
+static char *
+ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_loc_conf_t *lcf = conf;
+
+    hp_str_t                           model;
+    ngx_str_t                         *value, s;
+    ngx_uint_t                         i;
+    ngx_http_compile_complex_value_t   ccv;
+
+    value = cf->args->elts;
+
+    model.data = value[1].data;
+    model.len = value[1].len;
+
+    if (!hp_model_valid(model)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid read model \"%V\": a lower-case letter "
+                           "and then up to 62 of a-z 0-9 _ are allowed",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    lcf->model = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_model_t));
+    if (lcf->model == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    lcf->model->name = value[1];
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strcmp(value[i].data, "shared") == 0) {
+            lcf->shared = 1;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "key=", 4) == 0 && value[i].len > 4) {
+
+            s.data = value[i].data + 4;
+            s.len = value[i].len - 4;
+
+            lcf->key = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+            if (lcf->key == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+            ccv.cf = cf;
+            ccv.value = &s;
+            ccv.complex_value = lcf->key;
+
+            if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_hotpath_handler(cf, lcf, ngx_http_hotpath_read_handler);
+}
+
+
+static char *
+ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_loc_conf_t *lcf = conf;
+
+    u_char      *p;
+    ngx_str_t   *value, s;
+    ngx_int_t    ms;
+    ngx_uint_t   i;
+
+    if (lcf->cache_name.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    lcf->cache_name = value[1];
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        p = (u_char *) ngx_strchr(value[i].data, '=');
+        if (p == NULL) {
+            goto invalid;
+        }
+
+        s.data = p + 1;
+        s.len = value[i].data + value[i].len - s.data;
+
+        ms = ngx_parse_time(&s, 0);
+        if (ms == NGX_ERROR || ms < 0 || ms > 365 * 86400 * (ngx_int_t) 1000) {
+            goto invalid;
+        }
+
+        if (ngx_strncmp(value[i].data, "ttl=", 4) == 0) {
+            lcf->ttl = ms;
+
+        } else if (ngx_strncmp(value[i].data, "negative_ttl=", 13) == 0) {
+            lcf->negative_ttl = ms;
+
+        } else if (ngx_strncmp(value[i].data, "stale=", 6) == 0) {
+            lcf->stale = ms;
+
+        } else if (ngx_strncmp(value[i].data, "redis_ttl=", 10) == 0 && ms) {
+            lcf->redis_ttl = ms;
+
+        } else {
+            goto invalid;
+        }
+    }
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\"", &value[i]);
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hotpath_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "live") == 0) {
+        return ngx_http_hotpath_handler(cf, conf,
+                                        ngx_http_hotpath_live_handler);
+    }
+
+    if (ngx_strcmp(value[1].data, "ready") == 0) {
+        return ngx_http_hotpath_handler(cf, conf,
+                                        ngx_http_hotpath_ready_handler);
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\", it must be \"live\" or "
+                       "\"ready\"", &value[1]);
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    return ngx_http_hotpath_handler(cf, conf,
+                                    ngx_http_hotpath_metrics_handler);
+}
+
+
+/* One content handler a location. */
+
+static char *
+ngx_http_hotpath_handler(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *lcf,
+    ngx_http_handler_pt handler)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (lcf->handler) {
+        return "conflicts with another directive that answers in this "
+               "location";
+    }
+
+    lcf->handler = handler;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_preconfiguration(ngx_conf_t *cf)
+{
+    return ngx_http_hotpath_forwarded_variables(cf, ngx_http_hotpath_trusted);
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_str_t                      sql;
+    ngx_http_handler_pt           *h;
+    ngx_http_core_main_conf_t     *cmcf;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_hotpath_preaccess_handler;
+
+    if (mcf->writes && mcf->nats.addrs == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"hotpath_write\" needs \"hotpath_nats\" at the http "
+                      "level");
+        return NGX_ERROR;
+    }
+
+    if (mcf->postgres) {
+        ngx_str_set(&sql, NGX_HTTP_HOTPATH_STATUS_SQL);
+
+        mcf->status = ngx_http_hotpath_postgres_statement(cf, mcf->postgres,
+                                                          &sql);
+        if (mcf->status == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ngx_http_hotpath_metrics_init(cf) != NGX_OK
+        || ngx_http_hotpath_limit_init(cf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    mcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_main_conf_t));
+    if (mcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&mcf->models, cf->pool, 8,
+                       sizeof(ngx_http_hotpath_model_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    mcf->nats.connect_timeout = NGX_CONF_UNSET_MSEC;
+    mcf->nats.ping_interval = NGX_CONF_UNSET_MSEC;
+    mcf->nats.buffer = NGX_CONF_UNSET_SIZE;
+    mcf->publish.partitions = NGX_CONF_UNSET_UINT;
+    mcf->publish.window = NGX_CONF_UNSET_UINT;
+    mcf->publish.group_events = NGX_CONF_UNSET_UINT;
+    mcf->publish.group_bytes = NGX_CONF_UNSET_SIZE;
+    mcf->publish.queue_bytes = NGX_CONF_UNSET_SIZE;
+    mcf->publish.timeout = NGX_CONF_UNSET_MSEC;
+
+    return mcf;
+}
+
+
+static char *
+ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_hotpath_main_conf_t *mcf = conf;
+
+    u_char  *p;
+
+    ngx_conf_init_msec_value(mcf->nats.connect_timeout, 2000);
+    ngx_conf_init_msec_value(mcf->nats.ping_interval, 5000);
+    ngx_conf_init_size_value(mcf->nats.buffer, 16 * 1024 * 1024);
+    ngx_conf_init_uint_value(mcf->publish.partitions, 2);
+    ngx_conf_init_uint_value(mcf->publish.window, 2);
+    ngx_conf_init_uint_value(mcf->publish.group_events, 4096);
+    ngx_conf_init_size_value(mcf->publish.group_bytes, 512 * 1024);
+    ngx_conf_init_size_value(mcf->publish.queue_bytes, 32 * 1024 * 1024);
+    ngx_conf_init_msec_value(mcf->publish.timeout, 5000);
+
+    if (mcf->publish.stream.data == NULL) {
+        ngx_str_set(&mcf->publish.stream, NGX_HTTP_HOTPATH_DEFAULT_STREAM);
+    }
+
+    if (mcf->subject.data == NULL) {
+        ngx_str_set(&mcf->subject, NGX_HTTP_HOTPATH_DEFAULT_SUBJECT);
+    }
+
+    p = ngx_pnalloc(cf->pool, mcf->subject.len + sizeof(".events"));
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    mcf->publish.subject.data = p;
+    mcf->publish.subject.len = ngx_sprintf(p, "%V.events", &mcf->subject) - p;
+
+    if (mcf->nats.token.len && mcf->nats.user.len) {
+        return "\"hotpath_nats_token\" and \"hotpath_nats_user\" exclude "
+               "each other";
+    }
+
+    if (mcf->nats.connect_timeout == 0 || mcf->nats.ping_interval == 0) {
+        return "\"hotpath_nats_connect_timeout\" and "
+               "\"hotpath_nats_ping_interval\" must not be 0";
+    }
+
+    if (mcf->nats.buffer < 2 * mcf->publish.group_bytes + 65536) {
+        return "\"hotpath_nats_buffer\" must hold two messages of "
+               "\"group_size\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    lcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_loc_conf_t));
+    if (lcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     lcf->handler = NULL;
+     *     lcf->route = { 0, NULL };
+     *     lcf->model = NULL;
+     *     lcf->limit = { all zero };
+     */
+
+    lcf->tenant = NGX_CONF_UNSET_PTR;
+    lcf->partition_key = NGX_CONF_UNSET_PTR;
+    lcf->body_max = NGX_CONF_UNSET_SIZE;
+    lcf->json_depth = NGX_CONF_UNSET;
+    lcf->ttl = NGX_CONF_UNSET_MSEC;
+    lcf->negative_ttl = NGX_CONF_UNSET_MSEC;
+    lcf->stale = NGX_CONF_UNSET_MSEC;
+    lcf->redis_ttl = NGX_CONF_UNSET_MSEC;
+    lcf->trusted = NGX_CONF_UNSET_PTR;
+
+    return lcf;
+}
+
+
+static char *
+ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_hotpath_loc_conf_t *prev = parent;
+    ngx_http_hotpath_loc_conf_t *conf = child;
+
+    ngx_http_core_loc_conf_t      *clcf;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
+
+    ngx_conf_merge_ptr_value(conf->tenant, prev->tenant, NULL);
+    ngx_conf_merge_ptr_value(conf->trusted, prev->trusted, NULL);
+    ngx_conf_merge_size_value(conf->body_max, prev->body_max, 65536);
+    ngx_conf_merge_value(conf->json_depth, prev->json_depth, 64);
+
+    if (conf->partition_key == NGX_CONF_UNSET_PTR) {
+        conf->partition_member = prev->partition_member;
+        ngx_conf_merge_ptr_value(conf->partition_key, prev->partition_key,
+                                 NULL);
+    }
+
+    if (conf->cache_name.data == NULL) {
+        conf->cache_name = prev->cache_name;
+    }
+
+    ngx_conf_merge_msec_value(conf->ttl, prev->ttl, 60000);
+    ngx_conf_merge_msec_value(conf->negative_ttl, prev->negative_ttl, 5000);
+    ngx_conf_merge_msec_value(conf->stale, prev->stale, 600000);
+    ngx_conf_merge_msec_value(conf->redis_ttl, prev->redis_ttl, 86400000);
+
+    ngx_http_hotpath_limit_merge(&prev->limit, &conf->limit);
+
+    if (clcf->noname && conf->handler == NULL && prev->handler) {
+        /* "if" and "limit_except" inside a location answer as it does */
+        conf->handler = prev->handler;
+        conf->route = prev->route;
+        conf->status_uri = prev->status_uri;
+        conf->key_optional = prev->key_optional;
+        conf->model = prev->model;
+        conf->key = prev->key;
+        conf->shared = prev->shared;
+        clcf->handler = prev->handler;
+        return NGX_CONF_OK;
+    }
+
+    if (conf->handler == ngx_http_hotpath_write_handler) {
+
+        if (conf->status_uri.data == NULL) {
+            ngx_str_set(&conf->status_uri, "/events/status/");
+        }
+
+        if (HP_EVENT_GROUP_HEADER + HP_EVENT_FIXED + conf->body_max
+            + 4 * HP_KEY_MAX > mcf->publish.group_bytes)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"hotpath_body_max\" of %uz does not fit in "
+                               "\"group_size\" of %uz",
+                               conf->body_max, mcf->publish.group_bytes);
+            return NGX_CONF_ERROR;
+        }
+
+        /* the body room refuses by itself, with a problem document */
+        clcf->client_max_body_size = 0;
+    }
+
+    if (conf->handler == ngx_http_hotpath_status_handler
+        && mcf->operations == NULL && mcf->postgres == NULL)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"hotpath_status\" needs "
+                           "\"hotpath_idempotency_zone\" or "
+                           "\"hotpath_postgres\" at the http level");
+        return NGX_CONF_ERROR;
+    }
+
+    return conf->model ? ngx_http_hotpath_merge_read(cf, conf)
+                       : NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
+{
+    u_char                         *p;
+    ngx_str_t                       sql;
+    ngx_http_hotpath_model_t       *model, **slot;
+    ngx_http_hotpath_main_conf_t   *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
+    model = conf->model;
+
+    if (conf->cache_name.data == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"hotpath_read\" of \"%V\" needs \"hotpath_cache\"",
+                           &model->name);
+        return NGX_CONF_ERROR;
+    }
+
+    model->cache = ngx_http_hotpath_cache_find(cf, &conf->cache_name);
+
+    if (model->cache == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "unknown cache zone \"%V\"", &conf->cache_name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->redis == NULL && mcf->postgres == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"hotpath_read\" of \"%V\" needs "
+                           "\"hotpath_redis\" or \"hotpath_postgres\" at the "
+                           "http level", &model->name);
+        return NGX_CONF_ERROR;
+    }
+
+    model->ttl = conf->ttl;
+    model->negative_ttl = conf->negative_ttl;
+    model->stale = conf->stale;
+    model->redis_ttl = conf->redis_ttl;
+
+    model->cache_control.data = ngx_pnalloc(cf->pool, sizeof("max-age=")
+                                                      + NGX_INT_T_LEN);
+    if (model->cache_control.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    model->cache_control.len = ngx_sprintf(model->cache_control.data,
+                                           "max-age=%M", model->ttl / 1000)
+                               - model->cache_control.data;
+
+    if (mcf->postgres) {
+        sql = conf->statement;
+
+        if (sql.data == NULL) {
+            sql.data = ngx_pnalloc(cf->pool, 256 + model->name.len);
+            if (sql.data == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            p = ngx_sprintf(sql.data, "SELECT version, document,"
+                            " (extract(epoch FROM modified_at) * 1000000)"
+                            "::bigint, deleted FROM hotpath.%V"
+                            " WHERE tenant = $1 AND key = $2%Z", &model->name);
+            sql.len = p - sql.data - 1;
+        }
+
+        model->statement = ngx_http_hotpath_postgres_statement(cf,
+                                                       mcf->postgres, &sql);
+        if (model->statement == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    slot = ngx_array_push(&mcf->models);
+    if (slot == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *slot = model;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
+{
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_hotpath_module);
+
+    if (mcf == NULL) {
+        return NGX_OK;                 /* no http block */
+    }
+
+    ngx_http_hotpath_metrics_start(cycle);
+    ngx_http_hotpath_limit_start(cycle);
+
+    if (ngx_http_hotpath_read_start(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (mcf->nats.addrs) {
+        mcf->client = ngx_http_hotpath_nats_start(cycle, &mcf->nats);
+
+        if (mcf->client == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (mcf->writes) {
+        mcf->publisher = ngx_http_hotpath_publish_start(cycle, &mcf->publish,
+                                        mcf->client,
+                                        ngx_http_hotpath_write_outcome, mcf);
+        if (mcf->publisher == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (mcf->client && ngx_worker == 0
+        && ngx_http_hotpath_push_start(cycle, mcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->redis
+        && ngx_http_hotpath_redis_start(mcf->redis, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->postgres
+        && ngx_http_hotpath_postgres_start(mcf->postgres, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_hotpath_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return;
+    }
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_hotpath_module);
+
+    if (mcf == NULL) {
+        return;
+    }
+
+    if (mcf->postgres) {
+        ngx_http_hotpath_postgres_stop(mcf->postgres);
+    }
+
+    if (mcf->redis) {
+        ngx_http_hotpath_redis_stop(mcf->redis);
+    }
+
+    if (mcf->publisher) {
+        ngx_http_hotpath_publish_stop(mcf->publisher);
+        mcf->publisher = NULL;
+    }
+
+    if (mcf->client) {
+        ngx_http_hotpath_nats_stop(mcf->client);
+        mcf->client = NULL;
+    }
+}

@@ -1,0 +1,132 @@
+/*
+ * ngx_http_hotpath_module.h: the configuration of the module, as the rooms
+ * above the backends see it.
+ *
+ * Written while a configuration is read, read-only afterwards, except for the
+ * members under "this worker's": those are set at init_process. Included by
+ * module, request, read, push and health; never by a backend or by a room in
+ * shared memory.
+ */
+#ifndef _NGX_HTTP_HOTPATH_MODULE_H_INCLUDED_
+#define _NGX_HTTP_HOTPATH_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_http_hotpath_answer.h"
+#include "ngx_http_hotpath_cache.h"
+#include "ngx_http_hotpath_forwarded.h"
+#include "ngx_http_hotpath_idempotency.h"
+#include "ngx_http_hotpath_limit.h"
+#include "ngx_http_hotpath_metrics.h"
+#include "ngx_http_hotpath_postgres.h"
+#include "ngx_http_hotpath_publish.h"
+#include "ngx_http_hotpath_redis.h"
+
+
+/* A read model as one zone keeps it; pushes go to every one of its name. */
+typedef struct {
+    ngx_str_t                        name;
+    ngx_http_hotpath_cache_t        *cache;
+    ngx_http_hotpath_statement_t    *statement;
+    ngx_msec_t                       ttl;
+    ngx_msec_t                       negative_ttl;
+    ngx_msec_t                       stale;
+    ngx_msec_t                       redis_ttl;
+    ngx_str_t                        cache_control;
+} ngx_http_hotpath_model_t;
+
+
+typedef struct {
+    ngx_http_hotpath_nats_conf_t     nats;
+    ngx_http_hotpath_publish_conf_t  publish;
+    ngx_str_t                        subject;      /* prefix of all subjects */
+    ngx_http_hotpath_redis_t        *redis;        /* NULL: none */
+    ngx_http_hotpath_postgres_t     *postgres;     /* NULL: none */
+    ngx_http_hotpath_idempotency_t  *operations;   /* NULL: none */
+    ngx_http_hotpath_statement_t    *status;       /* NULL: no Postgres */
+    ngx_array_t                      models;       /* of model_t * */
+    ngx_uint_t                       writes;       /* locations that write */
+
+    /* this worker's */
+    ngx_http_hotpath_nats_t         *client;       /* NULL: no NATS */
+    ngx_http_hotpath_publish_t      *publisher;    /* NULL: nothing written */
+} ngx_http_hotpath_main_conf_t;
+
+
+typedef struct {
+    ngx_http_handler_pt              handler;      /* NULL: not ours */
+    ngx_http_complex_value_t        *tenant;
+
+    /* hotpath_write */
+    ngx_str_t                        route;
+    ngx_str_t                        status_uri;
+    ngx_uint_t                       key_optional;
+    ngx_http_complex_value_t        *partition_key;
+    ngx_str_t                        partition_member;
+    size_t                           body_max;
+    ngx_int_t                        json_depth;
+
+    /* hotpath_read */
+    ngx_http_hotpath_model_t        *model;
+    ngx_http_complex_value_t        *key;
+    ngx_uint_t                       shared;       /* no tenant in the key */
+    ngx_str_t                        cache_name;
+    ngx_msec_t                       ttl;
+    ngx_msec_t                       negative_ttl;
+    ngx_msec_t                       stale;
+    ngx_msec_t                       redis_ttl;
+    ngx_str_t                        statement;
+
+    ngx_http_hotpath_limit_conf_t    limit;
+    ngx_array_t                     *trusted;      /* of ngx_cidr_t */
+} ngx_http_hotpath_loc_conf_t;
+
+
+extern ngx_module_t  ngx_http_hotpath_module;
+
+
+/* Content handlers. */
+ngx_int_t ngx_http_hotpath_write_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hotpath_status_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hotpath_read_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hotpath_live_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hotpath_ready_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_hotpath_metrics_handler(ngx_http_request_t *r);
+
+/* What a waiter of the publisher ends with; ctx is the main configuration. */
+void ngx_http_hotpath_write_outcome(void *ctx,
+    ngx_http_hotpath_waiter_t *waiter,
+    ngx_http_hotpath_publish_result_t *result);
+
+/* In every worker: the tree of fetches under way. */
+ngx_int_t ngx_http_hotpath_read_start(ngx_cycle_t *cycle,
+    ngx_http_hotpath_main_conf_t *mcf);
+
+/* In one worker per instance: listens to pushes and commit notices. */
+ngx_int_t ngx_http_hotpath_push_start(ngx_cycle_t *cycle,
+    ngx_http_hotpath_main_conf_t *mcf);
+
+/* The tenant of the request: NGX_OK, NGX_DECLINED where it is not one, or
+ * NGX_ERROR. */
+ngx_int_t ngx_http_hotpath_tenant(ngx_http_request_t *r,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *tenant);
+
+/* What stands in the URI behind a prefix location's name. */
+void ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest);
+
+/* The key under which a zone keeps a document: model NUL tenant NUL key. dst
+ * holds ngx_http_hotpath_zone_key_size() bytes. */
+#define ngx_http_hotpath_zone_key_size(model, tenant, key)                    \
+    ((model)->len + (tenant)->len + (key)->len + 2)
+void ngx_http_hotpath_zone_key(ngx_str_t *dst, ngx_str_t *model,
+    ngx_str_t *tenant, ngx_str_t *key);
+
+/* When a document that was had now is stored under this model's rules. */
+void ngx_http_hotpath_times(ngx_http_hotpath_model_t *model,
+    ngx_http_hotpath_cache_meta_t *meta);
+
+
+#endif /* _NGX_HTTP_HOTPATH_MODULE_H_INCLUDED_ */

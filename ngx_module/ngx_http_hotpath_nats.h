@@ -1,0 +1,82 @@
+/*
+ * ngx_http_hotpath_nats.h: one NATS connection per nginx worker, on nginx's
+ * own events.
+ *
+ * nats.c starts threads and can hold the loop for seconds, so the module
+ * speaks the protocol itself (core/hp_nats.h). Never blocks in any state: a
+ * server that is down, frozen, slow or talking nonsense costs a reconnect with
+ * back-off. Everything is bounded: bytes waiting to be sent, bytes received,
+ * requests without a reply. Nothing that was waiting when the connection was
+ * lost is sent on the next one. Knows nginx and core/.
+ */
+#ifndef _NGX_HTTP_HOTPATH_NATS_H_INCLUDED_
+#define _NGX_HTTP_HOTPATH_NATS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+#include "core/hp_nats.h"
+
+
+#define NGX_HTTP_HOTPATH_NATS_REQUESTS  1024
+
+
+typedef struct ngx_http_hotpath_nats_s  ngx_http_hotpath_nats_t;
+
+
+/* Written when the configuration is read. */
+typedef struct {
+    ngx_array_t  *addrs;             /* of ngx_addr_t; NULL: no NATS at all */
+    ngx_str_t     user;
+    ngx_str_t     password;
+    ngx_str_t     token;
+    ngx_msec_t    connect_timeout;   /* TCP, INFO and PONG, together */
+    ngx_msec_t    ping_interval;
+    size_t        buffer;            /* most bytes waiting to be sent */
+} ngx_http_hotpath_nats_conf_t;
+
+
+/* op points into the receive buffer and is valid during the call. */
+typedef void (*ngx_http_hotpath_nats_message_pt)(void *data,
+    hp_nats_op_t *op);
+
+/* op is NULL where the connection was lost before the reply came. */
+typedef void (*ngx_http_hotpath_nats_reply_pt)(void *data, hp_nats_op_t *op);
+
+/* up: 1 ready, subscriptions in force; 0 lost (all replies were given up). */
+typedef void (*ngx_http_hotpath_nats_state_pt)(void *data, ngx_uint_t up);
+
+
+/* A worker's connection, from its pool; connects at once, in the background. */
+ngx_http_hotpath_nats_t *ngx_http_hotpath_nats_start(ngx_cycle_t *cycle,
+    ngx_http_hotpath_nats_conf_t *conf);
+void ngx_http_hotpath_nats_stop(ngx_http_hotpath_nats_t *nats);
+
+/* Before the event loop runs; at most eight of each. */
+ngx_int_t ngx_http_hotpath_nats_subscribe(ngx_http_hotpath_nats_t *nats,
+    ngx_str_t *subject, ngx_http_hotpath_nats_message_pt handler, void *data);
+ngx_int_t ngx_http_hotpath_nats_on_state(ngx_http_hotpath_nats_t *nats,
+    ngx_http_hotpath_nats_state_pt handler, void *data);
+
+/*
+ * Sends a message that asks for a reply; payload is n parts that are copied.
+ * headers: lines each ended by CRLF, without the first line and the empty last
+ * one; may be empty. NGX_OK: *id is set, and the handler is called exactly
+ * once unless the request is given up. NGX_DECLINED: not connected.
+ * NGX_BUSY: the buffer or the table of requests is full, or the message is
+ * larger than the server allows.
+ */
+ngx_int_t ngx_http_hotpath_nats_request(ngx_http_hotpath_nats_t *nats,
+    ngx_str_t *subject, ngx_str_t *headers, ngx_str_t *payload, ngx_uint_t n,
+    ngx_http_hotpath_nats_reply_pt handler, void *data, uint32_t *id);
+void ngx_http_hotpath_nats_give_up(ngx_http_hotpath_nats_t *nats, uint32_t id);
+
+ngx_uint_t ngx_http_hotpath_nats_ready(ngx_http_hotpath_nats_t *nats);
+
+/* Largest message the server takes, in bytes; 0 while not connected. */
+size_t ngx_http_hotpath_nats_max_payload(ngx_http_hotpath_nats_t *nats);
+
+
+#endif /* _NGX_HTTP_HOTPATH_NATS_H_INCLUDED_ */

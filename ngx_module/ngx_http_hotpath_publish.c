@@ -1,0 +1,915 @@
+/*
+ * ngx_http_hotpath_publish.c: group commit into JetStream.
+ *
+ * A partition has a queue of groups. The last one takes new events until it is
+ * full; the first ones are sent as long as fewer than `window` messages are in
+ * flight. Sending happens in a posted event, after all that this turn of the
+ * event loop brought in has been gathered. A group has one timer, from its
+ * first event on: at the deadline an unsent group is dropped (nothing that was
+ * answered 503 is sent later) and a sent one ends as unknown. When the
+ * connection is lost the same is true at once.
+ *
+ * Owns groups, their chunks of bytes and the waiters, all of them taken from
+ * and given back to free lists whose size is bounded by queue_bytes. Runs in
+ * the event loop of one worker. Never in here: a promise without a PubAck from
+ * the expected stream. The stream's configuration is asked for at connect and
+ * every few seconds: without it nothing is published. Formats:
+ * schemas/framing.md; tests: tests/integration/test_write.py,
+ * tests/faults/test_broker.py.
+ */
+
+
+#include "ngx_http_hotpath_publish.h"
+#include "ngx_http_hotpath_metrics.h"
+#include "core/hp_id.h"
+#include "core/hp_json.h"
+
+
+#define NGX_HTTP_HOTPATH_PUBLISH_CHUNK    16384
+#define NGX_HTTP_HOTPATH_PUBLISH_CHUNKS   64
+#define NGX_HTTP_HOTPATH_PUBLISH_SPARE    1024
+#define NGX_HTTP_HOTPATH_PUBLISH_REFRESH  5000
+#define NGX_HTTP_HOTPATH_PUBLISH_HEADERS  256
+
+/* What a queued event costs beside its record: its waiter. */
+#define NGX_HTTP_HOTPATH_PUBLISH_OVERHEAD sizeof(ngx_http_hotpath_waiter_t)
+
+
+typedef struct ngx_http_hotpath_chunk_s      ngx_http_hotpath_chunk_t;
+typedef struct ngx_http_hotpath_partition_s  ngx_http_hotpath_partition_t;
+
+struct ngx_http_hotpath_chunk_s {
+    ngx_http_hotpath_chunk_t  *next;
+    size_t                     size;
+    u_char                    *last;
+    u_char                    *end;
+    u_char                     data[1];
+};
+
+
+typedef struct {
+    ngx_queue_t                    queue;     /* in queued or in flight */
+    ngx_http_hotpath_partition_t  *partition;
+    ngx_http_hotpath_chunk_t      *chunks;
+    ngx_http_hotpath_chunk_t      *chunk;     /* the last one */
+    ngx_uint_t                     nchunks;
+    ngx_http_hotpath_waiter_t     *waiters;
+    ngx_http_hotpath_waiter_t    **waiter_end;
+    ngx_uint_t                     events;
+    size_t                         bytes;
+    uint32_t                       request;
+    ngx_event_t                    timer;
+    unsigned                       sent:1;
+} ngx_http_hotpath_group_t;
+
+
+struct ngx_http_hotpath_partition_s {
+    ngx_http_hotpath_publish_t    *publish;
+    ngx_str_t                      stream;
+    ngx_str_t                      subject;
+    ngx_str_t                      info_subject;
+    ngx_queue_t                    queued;    /* of groups, oldest first */
+    ngx_queue_t                    flying;    /* of groups, oldest first */
+    ngx_uint_t                     in_flight;
+    uint64_t                       created;   /* 0: not usable */
+    uint32_t                       info;      /* the request under way */
+    unsigned                       asking:1;
+    unsigned                       complained:1;
+};
+
+
+struct ngx_http_hotpath_publish_s {
+    ngx_http_hotpath_publish_conf_t  *conf;
+    ngx_http_hotpath_nats_t          *nats;
+    ngx_http_hotpath_publish_pt       handler;
+    void                             *ctx;
+    ngx_log_t                        *log;
+    ngx_event_t                       flush;
+    ngx_event_t                       refresh;
+    size_t                            queued_bytes;
+    uint64_t                          messages;
+    u_char                            name[16];   /* hex, of this worker */
+    ngx_queue_t                       spare_groups;
+    ngx_uint_t                        nspare_groups;
+    ngx_http_hotpath_chunk_t         *spare_chunks;
+    ngx_uint_t                        nspare_chunks;
+    ngx_http_hotpath_waiter_t        *spare_waiters;
+    ngx_uint_t                        nspare_waiters;
+    ngx_http_hotpath_partition_t      partitions[1];
+};
+
+
+static void ngx_http_hotpath_publish_flush(ngx_event_t *ev);
+static ngx_int_t ngx_http_hotpath_publish_send(
+    ngx_http_hotpath_group_t *group);
+static void ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op);
+static void ngx_http_hotpath_publish_deadline(ngx_event_t *ev);
+static void ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
+    ngx_http_hotpath_publish_result_t *result);
+static void ngx_http_hotpath_publish_recycle(
+    ngx_http_hotpath_group_t *group);
+static void ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up);
+static void ngx_http_hotpath_publish_refresh(ngx_event_t *ev);
+static void ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op);
+static const char *ngx_http_hotpath_publish_info_read(hp_nats_op_t *op,
+    uint64_t *created);
+static ngx_http_hotpath_group_t *ngx_http_hotpath_publish_group(
+    ngx_http_hotpath_partition_t *partition, size_t size);
+static u_char *ngx_http_hotpath_publish_room(ngx_http_hotpath_publish_t *p,
+    ngx_http_hotpath_group_t *group, size_t size);
+static ngx_http_hotpath_waiter_t *ngx_http_hotpath_publish_waiter(
+    ngx_http_hotpath_publish_t *p);
+
+
+ngx_http_hotpath_publish_t *
+ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
+    ngx_http_hotpath_publish_conf_t *conf, ngx_http_hotpath_nats_t *nats,
+    ngx_http_hotpath_publish_pt handler, void *ctx)
+{
+    u_char                        *p;
+    size_t                         size;
+    ngx_uint_t                     i;
+    ngx_http_hotpath_publish_t    *publish;
+    ngx_http_hotpath_partition_t  *partition;
+
+    publish = ngx_pcalloc(cycle->pool, sizeof(ngx_http_hotpath_publish_t)
+                          + (conf->partitions - 1)
+                            * sizeof(ngx_http_hotpath_partition_t));
+    if (publish == NULL) {
+        return NULL;
+    }
+
+    publish->conf = conf;
+    publish->nats = nats;
+    publish->handler = handler;
+    publish->ctx = ctx;
+    publish->log = cycle->log;
+
+    /* unique to this worker's life: message ids are made of it */
+    ngx_sprintf(publish->name, "%08xD%08xD",
+                (uint32_t) ngx_random() ^ (uint32_t) ngx_time(),
+                (uint32_t) ngx_random() ^ (uint32_t) ngx_pid << 15);
+
+    ngx_queue_init(&publish->spare_groups);
+
+    for (i = 0; i < conf->partitions; i++) {
+        partition = &publish->partitions[i];
+        partition->publish = publish;
+        ngx_queue_init(&partition->queued);
+        ngx_queue_init(&partition->flying);
+
+        size = sizeof("$JS.API.STREAM.INFO.") + conf->stream.len
+               + 1 + NGX_INT_T_LEN + conf->subject.len + 1 + NGX_INT_T_LEN;
+
+        p = ngx_pnalloc(cycle->pool, size);
+        if (p == NULL) {
+            return NULL;
+        }
+
+        partition->info_subject.data = p;
+        p = ngx_cpymem(p, "$JS.API.STREAM.INFO.",
+                       sizeof("$JS.API.STREAM.INFO.") - 1);
+        partition->stream.data = p;
+        p = ngx_sprintf(p, "%V_%ui", &conf->stream, i);
+        partition->stream.len = p - partition->stream.data;
+        partition->info_subject.len = p - partition->info_subject.data;
+        partition->subject.data = p;
+        p = ngx_sprintf(p, "%V.%ui", &conf->subject, i);
+        partition->subject.len = p - partition->subject.data;
+    }
+
+    publish->flush.handler = ngx_http_hotpath_publish_flush;
+    publish->flush.data = publish;
+    publish->flush.log = cycle->log;
+
+    publish->refresh.handler = ngx_http_hotpath_publish_refresh;
+    publish->refresh.data = publish;
+    publish->refresh.log = cycle->log;
+    publish->refresh.cancelable = 1;
+
+    if (ngx_http_hotpath_nats_on_state(nats,
+                                       ngx_http_hotpath_publish_state_changed,
+                                       publish)
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return publish;
+}
+
+
+void
+ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
+{
+    ngx_uint_t                     i;
+    ngx_queue_t                   *q;
+    ngx_http_hotpath_chunk_t      *chunk;
+    ngx_http_hotpath_waiter_t     *waiter;
+    ngx_http_hotpath_partition_t  *partition;
+
+    /* a worker that finishes in peace has none left, since a group's timer
+     * holds it back; one that was told to stop at once answers nobody */
+
+    for (i = 0; i < p->conf->partitions; i++) {
+        partition = &p->partitions[i];
+
+        while (!ngx_queue_empty(&partition->flying)) {
+            q = ngx_queue_head(&partition->flying);
+            ngx_http_hotpath_publish_recycle(
+                          ngx_queue_data(q, ngx_http_hotpath_group_t, queue));
+        }
+
+        while (!ngx_queue_empty(&partition->queued)) {
+            q = ngx_queue_head(&partition->queued);
+            ngx_http_hotpath_publish_recycle(
+                          ngx_queue_data(q, ngx_http_hotpath_group_t, queue));
+        }
+    }
+
+    if (p->refresh.timer_set) {
+        ngx_del_timer(&p->refresh);
+    }
+
+    if (p->flush.posted) {
+        ngx_delete_posted_event(&p->flush);
+    }
+
+    while (!ngx_queue_empty(&p->spare_groups)) {
+        q = ngx_queue_head(&p->spare_groups);
+        ngx_queue_remove(q);
+        ngx_free(ngx_queue_data(q, ngx_http_hotpath_group_t, queue));
+    }
+
+    while (p->spare_chunks) {
+        chunk = p->spare_chunks;
+        p->spare_chunks = chunk->next;
+        ngx_free(chunk);
+    }
+
+    while (p->spare_waiters) {
+        waiter = p->spare_waiters;
+        p->spare_waiters = waiter->next;
+        ngx_free(waiter);
+    }
+}
+
+
+ngx_int_t
+ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
+    hp_event_t *event, void *data, ngx_http_hotpath_waiter_t **waiter)
+{
+    u_char                        *to;
+    size_t                         size, most;
+    ngx_http_hotpath_group_t      *group;
+    ngx_http_hotpath_waiter_t     *w;
+    ngx_http_hotpath_partition_t  *partition;
+
+    partition = &p->partitions[n];
+
+    if (!ngx_http_hotpath_nats_ready(p->nats) || partition->created == 0) {
+        return NGX_DECLINED;
+    }
+
+    size = hp_event_size(event);
+    most = ngx_http_hotpath_nats_max_payload(p->nats);
+
+    if (HP_EVENT_GROUP_HEADER + size + NGX_HTTP_HOTPATH_PUBLISH_HEADERS
+        > most)
+    {
+        return NGX_ERROR;
+    }
+
+    if (p->queued_bytes + size + NGX_HTTP_HOTPATH_PUBLISH_OVERHEAD
+        > p->conf->queue_bytes)
+    {
+        return NGX_BUSY;
+    }
+
+    w = ngx_http_hotpath_publish_waiter(p);
+    if (w == NULL) {
+        return NGX_BUSY;
+    }
+
+    group = ngx_http_hotpath_publish_group(partition, size);
+    to = group ? ngx_http_hotpath_publish_room(p, group, size) : NULL;
+
+    if (to == NULL) {
+        ngx_free(w);
+        return NGX_BUSY;
+    }
+
+    group->chunk->last = hp_event_write(to, event);
+
+    w->next = NULL;
+    w->data = data;
+    w->accepted_us = event->accepted_us;
+    ngx_memcpy(w->operation_id, event->operation_id, HP_UUID_SIZE);
+    ngx_memcpy(w->fingerprint, event->fingerprint, HP_FINGERPRINT_SIZE);
+
+    *group->waiter_end = w;
+    group->waiter_end = &w->next;
+
+    group->events++;
+    group->bytes += size;
+    p->queued_bytes += size + NGX_HTTP_HOTPATH_PUBLISH_OVERHEAD;
+
+    if (!p->flush.posted) {
+        ngx_post_event(&p->flush, &ngx_posted_events);
+    }
+
+    *waiter = w;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *p,
+    ngx_http_hotpath_publish_state_t *state)
+{
+    ngx_uint_t  i;
+
+    state->connected = ngx_http_hotpath_nats_ready(p->nats);
+    state->queued_bytes = p->queued_bytes;
+    state->streams = 0;
+
+    for (i = 0; i < p->conf->partitions; i++) {
+        state->streams += p->partitions[i].created != 0;
+    }
+}
+
+
+uint64_t
+ngx_http_hotpath_publish_created(hp_str_t text)
+{
+    uint64_t  created;
+
+    created = hp_hash64(text.data, text.len, 0);
+
+    return created ? created : 1;
+}
+
+
+/* Once at the end of a turn of the event loop in which something changed. */
+
+static void
+ngx_http_hotpath_publish_flush(ngx_event_t *ev)
+{
+    ngx_uint_t                          i;
+    ngx_queue_t                        *q;
+    ngx_http_hotpath_group_t           *group;
+    ngx_http_hotpath_publish_t         *p;
+    ngx_http_hotpath_partition_t       *partition;
+    ngx_http_hotpath_publish_result_t   result;
+
+    p = ev->data;
+
+    for (i = 0; i < p->conf->partitions; i++) {
+        partition = &p->partitions[i];
+
+        while (partition->in_flight < p->conf->window
+               && !ngx_queue_empty(&partition->queued))
+        {
+            q = ngx_queue_head(&partition->queued);
+            group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+            if (ngx_http_hotpath_publish_send(group) == NGX_OK) {
+                continue;
+            }
+
+            ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
+            result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+            ngx_http_hotpath_publish_settle(group, &result);
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
+{
+    u_char                         header[HP_EVENT_GROUP_HEADER];
+    u_char                         lines[NGX_HTTP_HOTPATH_PUBLISH_HEADERS], *p;
+    ngx_int_t                      rc;
+    ngx_str_t                      headers;
+    ngx_str_t                      parts[NGX_HTTP_HOTPATH_PUBLISH_CHUNKS + 1];
+    ngx_uint_t                     n;
+    ngx_http_hotpath_chunk_t      *chunk;
+    ngx_http_hotpath_waiter_t     *w;
+    ngx_http_hotpath_publish_t    *publish;
+    ngx_http_hotpath_partition_t  *partition;
+
+    partition = group->partition;
+    publish = partition->publish;
+
+    if (group->events == 0) {
+        /* there was no memory for its first event */
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(lines, "Nats-Msg-Id: ", sizeof("Nats-Msg-Id: ") - 1);
+
+    if (group->events == 1) {
+        /* the same through whichever instance: the broker recognises it */
+        w = group->waiters;
+        hp_hex((char *) p, w->operation_id, HP_UUID_SIZE);
+        p += 2 * HP_UUID_SIZE;
+        *p++ = '-';
+        hp_hex((char *) p, w->fingerprint, 8);
+        p += 16;
+
+    } else {
+        p = ngx_sprintf(p, "%*s-%uL", sizeof(publish->name), publish->name,
+                        publish->messages);
+    }
+
+    p = ngx_snprintf(p, lines + sizeof(lines) - p,
+                     CRLF "Nats-Expected-Stream: %V" CRLF,
+                     &partition->stream);
+
+    headers.data = lines;
+    headers.len = p - lines;
+
+    hp_event_group_header(header, (uint32_t) group->events);
+
+    parts[0].data = header;
+    parts[0].len = HP_EVENT_GROUP_HEADER;
+
+    for (n = 1, chunk = group->chunks; chunk; chunk = chunk->next, n++) {
+        parts[n].data = chunk->data;
+        parts[n].len = chunk->last - chunk->data;
+    }
+
+    rc = ngx_http_hotpath_nats_request(publish->nats, &partition->subject,
+                                       &headers, parts, n,
+                                       ngx_http_hotpath_publish_reply, group,
+                                       &group->request);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    publish->messages++;
+    ngx_http_hotpath_count(PUBLISH_MESSAGES);
+    ngx_http_hotpath_add(PUBLISH_EVENTS, group->events);
+
+    group->sent = 1;
+    partition->in_flight++;
+    ngx_queue_remove(&group->queue);
+    ngx_queue_insert_tail(&partition->flying, &group->queue);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
+{
+    ngx_http_hotpath_group_t *group = data;
+
+    hp_nats_puback_t                    ack;
+    ngx_http_hotpath_partition_t       *partition;
+    ngx_http_hotpath_publish_result_t   result;
+
+    partition = group->partition;
+
+    ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
+    result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+
+    if (op == NULL) {
+        goto settle;
+    }
+
+    if (op->status) {
+        /* 503: no responders; nobody has the message */
+        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
+        result.err_code = op->status;
+        goto settle;
+    }
+
+    if (hp_nats_puback_read(&ack, op->payload) != 0) {
+        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+                      "hotpath: no PubAck on subject %V, but %uz other bytes",
+                      &partition->subject, op->payload.len);
+        goto settle;
+    }
+
+    if (ack.error) {
+        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+                      "hotpath: stream %V refused a message: %*s (%uD, %uD)",
+                      &partition->stream, ack.description.len,
+                      ack.description.data, ack.code, ack.err_code);
+        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
+        result.err_code = ack.err_code ? ack.err_code : ack.code;
+        goto settle;
+    }
+
+    if (ack.stream.len != partition->stream.len
+        || ngx_memcmp(ack.stream.data, partition->stream.data, ack.stream.len)
+           != 0)
+    {
+        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+                      "hotpath: PubAck from stream \"%*s\" instead of \"%V\"",
+                      ack.stream.len, ack.stream.data, &partition->stream);
+        goto settle;
+    }
+
+    result.outcome = NGX_HTTP_HOTPATH_PUBLISHED;
+    result.created = partition->created;
+    result.sequence = ack.sequence;
+
+settle:
+
+    ngx_http_hotpath_publish_settle(group, &result);
+}
+
+
+static void
+ngx_http_hotpath_publish_deadline(ngx_event_t *ev)
+{
+    ngx_http_hotpath_group_t           *group;
+    ngx_http_hotpath_publish_result_t   result;
+
+    group = ev->data;
+
+    ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
+    result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+
+    if (group->sent) {
+        /* given up, but a late PubAck does no harm: retries carry the key */
+        ngx_http_hotpath_nats_give_up(group->partition->publish->nats,
+                                      group->request);
+        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+    }
+
+    ngx_http_hotpath_publish_settle(group, &result);
+}
+
+
+/* The one end of every group: everybody is told, then it is recycled. */
+
+static void
+ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
+    ngx_http_hotpath_publish_result_t *result)
+{
+    ngx_http_hotpath_waiter_t     *w;
+    ngx_http_hotpath_publish_t    *p;
+    ngx_http_hotpath_partition_t  *partition;
+
+    partition = group->partition;
+    p = partition->publish;
+
+    if (result->outcome != NGX_HTTP_HOTPATH_PUBLISHED) {
+        ngx_http_hotpath_count(PUBLISH_ERRORS);
+    }
+
+    result->partition = partition - p->partitions;
+
+    for (w = group->waiters; w; w = w->next) {
+        p->handler(p->ctx, w, result);
+    }
+
+    ngx_http_hotpath_publish_recycle(group);
+
+    if (!ngx_queue_empty(&partition->queued) && !p->flush.posted) {
+        ngx_post_event(&p->flush, &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_http_hotpath_publish_recycle(ngx_http_hotpath_group_t *group)
+{
+    ngx_http_hotpath_chunk_t    *chunk;
+    ngx_http_hotpath_waiter_t   *w;
+    ngx_http_hotpath_publish_t  *p;
+
+    p = group->partition->publish;
+
+    if (group->timer.timer_set) {
+        ngx_del_timer(&group->timer);
+    }
+
+    ngx_queue_remove(&group->queue);
+
+    if (group->sent) {
+        group->partition->in_flight--;
+    }
+
+    p->queued_bytes -= group->bytes
+                       + group->events * NGX_HTTP_HOTPATH_PUBLISH_OVERHEAD;
+
+    while (group->waiters) {
+        w = group->waiters;
+        group->waiters = w->next;
+
+        if (p->nspare_waiters < NGX_HTTP_HOTPATH_PUBLISH_SPARE) {
+            w->next = p->spare_waiters;
+            p->spare_waiters = w;
+            p->nspare_waiters++;
+
+        } else {
+            ngx_free(w);
+        }
+    }
+
+    while (group->chunks) {
+        chunk = group->chunks;
+        group->chunks = chunk->next;
+
+        if (chunk->size == NGX_HTTP_HOTPATH_PUBLISH_CHUNK
+            && p->nspare_chunks < NGX_HTTP_HOTPATH_PUBLISH_CHUNKS)
+        {
+            chunk->next = p->spare_chunks;
+            p->spare_chunks = chunk;
+            p->nspare_chunks++;
+
+        } else {
+            ngx_free(chunk);
+        }
+    }
+
+    if (p->nspare_groups < NGX_HTTP_HOTPATH_PUBLISH_CHUNKS) {
+        ngx_queue_insert_head(&p->spare_groups, &group->queue);
+        p->nspare_groups++;
+
+    } else {
+        ngx_free(group);
+    }
+}
+
+
+static void
+ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up)
+{
+    ngx_http_hotpath_publish_t *p = data;
+
+    ngx_uint_t                          i;
+    ngx_queue_t                        *q;
+    ngx_http_hotpath_group_t           *group;
+    ngx_http_hotpath_partition_t       *partition;
+    ngx_http_hotpath_publish_result_t   result;
+
+    if (up) {
+        ngx_http_hotpath_publish_refresh(&p->refresh);
+        return;
+    }
+
+    /* those in flight were told by their requests; the rest was never sent */
+
+    for (i = 0; i < p->conf->partitions; i++) {
+        partition = &p->partitions[i];
+        partition->asking = 0;
+
+        /* another stream may stand there under this name when it is back */
+        partition->created = 0;
+
+        while (!ngx_queue_empty(&partition->queued)) {
+            q = ngx_queue_head(&partition->queued);
+            group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+            ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
+            result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+            ngx_http_hotpath_publish_settle(group, &result);
+        }
+    }
+}
+
+
+static void
+ngx_http_hotpath_publish_refresh(ngx_event_t *ev)
+{
+    ngx_int_t                      rc;
+    ngx_str_t                      none;
+    ngx_uint_t                     i;
+    ngx_http_hotpath_publish_t    *p;
+    ngx_http_hotpath_partition_t  *partition;
+
+    p = ev->data;
+
+    ngx_str_null(&none);
+
+    for (i = 0; i < p->conf->partitions; i++) {
+        partition = &p->partitions[i];
+
+        if (partition->asking) {
+            /* nothing came back since the last time: ask anew */
+            ngx_http_hotpath_nats_give_up(p->nats, partition->info);
+            partition->asking = 0;
+        }
+
+        rc = ngx_http_hotpath_nats_request(p->nats, &partition->info_subject,
+                                           &none, NULL, 0,
+                                           ngx_http_hotpath_publish_info,
+                                           partition, &partition->info);
+        partition->asking = (rc == NGX_OK);
+    }
+
+    ngx_add_timer(&p->refresh, NGX_HTTP_HOTPATH_PUBLISH_REFRESH);
+}
+
+
+static void
+ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op)
+{
+    ngx_http_hotpath_partition_t *partition = data;
+
+    uint64_t     created;
+    const char  *why;
+
+    partition->asking = 0;
+
+    if (op == NULL) {
+        return;
+    }
+
+    why = ngx_http_hotpath_publish_info_read(op, &created);
+
+    if (why == NULL) {
+        partition->created = created;
+        partition->complained = 0;
+        return;
+    }
+
+    partition->created = 0;
+
+    if (!partition->complained) {
+        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+                      "hotpath: stream %V %s: nothing is published to it",
+                      &partition->stream, why);
+        partition->complained = 1;
+    }
+}
+
+
+/* NULL, or why the stream is not fit for a promise. */
+
+static const char *
+ngx_http_hotpath_publish_info_read(hp_nats_op_t *op, uint64_t *created)
+{
+    static const hp_str_t  name_created = HP_STR("created");
+    static const hp_str_t  name_config = HP_STR("config");
+    static const hp_str_t  name_discard = HP_STR("discard");
+    static const hp_str_t  name_error = HP_STR("error");
+
+    int              is_string;
+    size_t           offset;
+    hp_json_slice_t  value, config;
+
+    if (op->status) {
+        return "cannot be asked for, JetStream does not answer";
+    }
+
+    if (hp_json_check(op->payload, 32, &offset) != HP_JSON_OK) {
+        return "gave no JSON when asked for";
+    }
+
+    if (hp_json_member(op->payload, name_error, &value, &is_string)) {
+        return "does not exist";
+    }
+
+    if (!hp_json_member(op->payload, name_created, &value, &is_string)
+        || !is_string
+        || !hp_json_member(op->payload, name_config, &config, &is_string)
+        || is_string)
+    {
+        return "gave no configuration when asked for";
+    }
+
+    *created = ngx_http_hotpath_publish_created(value.raw);
+
+    if (!hp_json_member(config.raw, name_discard, &value, &is_string)
+        || !is_string || value.raw.len != 3
+        || ngx_memcmp(value.raw.data, "new", 3) != 0)
+    {
+        return "would drop old messages when full, its discard policy must "
+               "be \"new\"";
+    }
+
+    return NULL;
+}
+
+
+/* The group that takes size more bytes: the last one queued, or a new one. */
+
+static ngx_http_hotpath_group_t *
+ngx_http_hotpath_publish_group(ngx_http_hotpath_partition_t *partition,
+    size_t size)
+{
+    size_t                       most;
+    ngx_queue_t                 *q;
+    ngx_http_hotpath_group_t    *group;
+    ngx_http_hotpath_publish_t  *p;
+
+    p = partition->publish;
+
+    if (!ngx_queue_empty(&partition->queued)) {
+        q = ngx_queue_last(&partition->queued);
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        most = ngx_min(p->conf->group_bytes,
+                       ngx_http_hotpath_nats_max_payload(p->nats)
+                       - NGX_HTTP_HOTPATH_PUBLISH_HEADERS
+                       - HP_EVENT_GROUP_HEADER);
+
+        if (group->events < p->conf->group_events
+            && group->bytes + size <= most
+            && (group->nchunks < NGX_HTTP_HOTPATH_PUBLISH_CHUNKS
+                || (size_t) (group->chunk->end - group->chunk->last) >= size))
+        {
+            return group;
+        }
+    }
+
+    if (!ngx_queue_empty(&p->spare_groups)) {
+        q = ngx_queue_head(&p->spare_groups);
+        ngx_queue_remove(q);
+        p->nspare_groups--;
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+    } else {
+        group = ngx_alloc(sizeof(ngx_http_hotpath_group_t), p->log);
+        if (group == NULL) {
+            return NULL;
+        }
+    }
+
+    ngx_memzero(group, sizeof(ngx_http_hotpath_group_t));
+
+    group->partition = partition;
+    group->waiter_end = &group->waiters;
+    group->timer.handler = ngx_http_hotpath_publish_deadline;
+    group->timer.data = group;
+    group->timer.log = p->log;
+
+    /* not cancelable: it keeps an exiting worker until the answer is given */
+    ngx_add_timer(&group->timer, p->conf->timeout);
+
+    ngx_queue_insert_tail(&partition->queued, &group->queue);
+
+    return group;
+}
+
+
+static u_char *
+ngx_http_hotpath_publish_room(ngx_http_hotpath_publish_t *p,
+    ngx_http_hotpath_group_t *group, size_t size)
+{
+    size_t                     want;
+    ngx_http_hotpath_chunk_t  *chunk;
+
+    chunk = group->chunk;
+
+    if (chunk && (size_t) (chunk->end - chunk->last) >= size) {
+        return chunk->last;
+    }
+
+    want = ngx_max(size, NGX_HTTP_HOTPATH_PUBLISH_CHUNK);
+
+    if (want == NGX_HTTP_HOTPATH_PUBLISH_CHUNK && p->spare_chunks) {
+        chunk = p->spare_chunks;
+        p->spare_chunks = chunk->next;
+        p->nspare_chunks--;
+
+    } else {
+        chunk = ngx_alloc(offsetof(ngx_http_hotpath_chunk_t, data) + want,
+                          p->log);
+        if (chunk == NULL) {
+            return NULL;
+        }
+
+        chunk->size = want;
+        chunk->end = chunk->data + want;
+    }
+
+    chunk->next = NULL;
+    chunk->last = chunk->data;
+
+    if (group->chunk) {
+        group->chunk->next = chunk;
+    } else {
+        group->chunks = chunk;
+    }
+
+    group->chunk = chunk;
+    group->nchunks++;
+
+    return chunk->last;
+}
+
+
+static ngx_http_hotpath_waiter_t *
+ngx_http_hotpath_publish_waiter(ngx_http_hotpath_publish_t *p)
+{
+    ngx_http_hotpath_waiter_t  *w;
+
+    w = p->spare_waiters;
+
+    if (w) {
+        p->spare_waiters = w->next;
+        p->nspare_waiters--;
+        return w;
+    }
+
+    return ngx_alloc(sizeof(ngx_http_hotpath_waiter_t), p->log);
+}

@@ -1,0 +1,103 @@
+/*
+ * ngx_http_hotpath_publish.h: group commit into JetStream.
+ *
+ * Events gather per partition while a small window of messages is in flight,
+ * then go as one message; its PubAck answers all of them. Nothing waits on
+ * purpose: at low load a message carries one event, under load the group grows
+ * with the broker's latency. Knows nats, metrics and core/; tells the outcome
+ * to one handler and never includes request.
+ */
+#ifndef _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_
+#define _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_
+
+
+#include "ngx_http_hotpath_nats.h"
+#include "core/hp_frame.h"
+
+
+typedef struct ngx_http_hotpath_publish_s  ngx_http_hotpath_publish_t;
+
+
+/* Written when the configuration is read. */
+typedef struct {
+    ngx_str_t    stream;       /* prefix; "_<partition>" follows */
+    ngx_str_t    subject;      /* prefix; ".<partition>" follows */
+    ngx_uint_t   partitions;   /* 1 to 64 */
+    ngx_uint_t   window;       /* messages in flight per partition */
+    ngx_uint_t   group_events; /* most events in one message */
+    size_t       group_bytes;  /* most bytes in one message */
+    size_t       queue_bytes;  /* most bytes waiting, all partitions together */
+    ngx_msec_t   timeout;      /* from publish() to the outcome */
+} ngx_http_hotpath_publish_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_HOTPATH_PUBLISHED = 0,   /* PubAck without error */
+    NGX_HTTP_HOTPATH_PUBLISH_REFUSED, /* the broker said no: nothing stored */
+    NGX_HTTP_HOTPATH_PUBLISH_UNSENT,  /* never left this process */
+    NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN  /* sent, and no answer came */
+} ngx_http_hotpath_publish_e;
+
+
+typedef struct {
+    ngx_http_hotpath_publish_e  outcome;
+    ngx_uint_t                  partition;
+    uint64_t                    created;    /* of the stream; 0 not known */
+    uint64_t                    sequence;   /* of the message in the stream */
+    ngx_uint_t                  err_code;   /* refused: JetStream's err_code,
+                                               503 for no responders */
+} ngx_http_hotpath_publish_result_t;
+
+
+/*
+ * One event under way. Owned by publish; valid until the handler returns.
+ * data is the caller's and may be set to NULL when nobody waits any longer:
+ * the handler is called all the same, to settle what the event left behind.
+ */
+typedef struct ngx_http_hotpath_waiter_s  ngx_http_hotpath_waiter_t;
+
+struct ngx_http_hotpath_waiter_s {
+    ngx_http_hotpath_waiter_t  *next;
+    void                       *data;
+    int64_t                     accepted_us;
+    u_char                      operation_id[HP_UUID_SIZE];
+    u_char                      fingerprint[HP_FINGERPRINT_SIZE];
+};
+
+
+typedef void (*ngx_http_hotpath_publish_pt)(void *ctx,
+    ngx_http_hotpath_waiter_t *waiter,
+    ngx_http_hotpath_publish_result_t *result);
+
+
+ngx_http_hotpath_publish_t *ngx_http_hotpath_publish_start(
+    ngx_cycle_t *cycle, ngx_http_hotpath_publish_conf_t *conf,
+    ngx_http_hotpath_nats_t *nats, ngx_http_hotpath_publish_pt handler,
+    void *ctx);
+void ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *publish);
+
+/*
+ * Copies the event into its partition's group. NGX_OK: *waiter is set and the
+ * handler will be called exactly once, later. NGX_DECLINED: no broker, or the
+ * partition's stream is not there. NGX_BUSY: the queue is full. NGX_ERROR: the
+ * event is larger than a message may be.
+ */
+ngx_int_t ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *publish,
+    ngx_uint_t partition, hp_event_t *event, void *data,
+    ngx_http_hotpath_waiter_t **waiter);
+
+typedef struct {
+    ngx_uint_t  connected;     /* 1: the broker answers */
+    ngx_uint_t  streams;       /* partitions whose stream was found fit */
+    size_t      queued_bytes;
+} ngx_http_hotpath_publish_state_t;
+
+void ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *publish,
+    ngx_http_hotpath_publish_state_t *state);
+
+/* A number that tells streams of one name apart, from their creation time as
+ * the broker writes it; never 0. */
+uint64_t ngx_http_hotpath_publish_created(hp_str_t text);
+
+
+#endif /* _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_ */

@@ -1,0 +1,877 @@
+/*
+ * ngx_http_hotpath_request.c: the way of a write, and of the question what
+ * became of it.
+ *
+ * Top to bottom: write_handler refuses what can be refused without the body,
+ * write_body checks the body and derives the operation, claims it in shared
+ * memory and hands it to the publisher; write_outcome is called when its
+ * message was acknowledged (or not) and gives the answer. A request that
+ * waits owns a waiter through its context; when the client goes away the
+ * waiter is detached, and the outcome still settles the claim. Runs in the
+ * content phase and in the event loop, with no lock held. Never in here: a 202
+ * before the PubAck, a copy of the body beside the one in the group. See the
+ * HTTP contract in schemas/openapi.yaml and ngx_module/README.md;
+ * tests/integration/test_write.py.
+ */
+
+
+#include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_body.h"
+#include "core/hp_header.h"
+#include "core/hp_id.h"
+#include "core/hp_json.h"
+
+#include <openssl/rand.h>
+
+
+/* The content handlers' context of one request. */
+typedef struct {
+    ngx_http_request_t                *request;
+    ngx_http_hotpath_waiter_t         *waiter;
+    ngx_http_hotpath_postgres_call_t  *call;
+    u_char                             id[HP_UUID_SIZE];
+} ngx_http_hotpath_write_ctx_t;
+
+
+/* What the request's headers say about the event. */
+typedef struct {
+    ngx_str_t   key;        /* of Idempotency-Key, as sent */
+    ngx_str_t   trace;      /* a valid traceparent, or empty */
+    ngx_uint_t  key_lines;
+} ngx_http_hotpath_write_headers_t;
+
+
+static ngx_int_t ngx_http_hotpath_write_event(ngx_http_request_t *r,
+    hp_str_t *text);
+static void ngx_http_hotpath_write_headers(ngx_http_request_t *r,
+    ngx_http_hotpath_write_headers_t *headers);
+static ngx_int_t ngx_http_hotpath_write_key(ngx_http_request_t *r,
+    ngx_http_hotpath_write_headers_t *headers, hp_json_slice_t *member,
+    hp_str_t *key, ngx_http_hotpath_problem_e *problem);
+static ngx_int_t ngx_http_hotpath_write_value(ngx_http_request_t *r,
+    hp_json_slice_t *slice, hp_str_t *value);
+static ngx_int_t ngx_http_hotpath_write_partition_key(ngx_http_request_t *r,
+    ngx_http_hotpath_loc_conf_t *lcf, hp_event_t *event, hp_str_t *key);
+static ngx_int_t ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
+    u_char *id, ngx_uint_t replayed);
+static void ngx_http_hotpath_write_cleanup(void *data);
+static ngx_http_hotpath_write_ctx_t *ngx_http_hotpath_write_ctx(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_hotpath_status_answer(ngx_http_request_t *r,
+    u_char *id, const char *state, int64_t accepted_us, ngx_str_t *more);
+static void ngx_http_hotpath_status_row(void *data, ngx_int_t rc,
+    PGresult *result);
+static ngx_int_t ngx_http_hotpath_status_result(ngx_http_request_t *r,
+    u_char *id, PGresult *result);
+
+
+static ngx_http_hotpath_problem_e  ngx_http_hotpath_json_problems[] = {
+    NGX_HTTP_HOTPATH_PROBLEM_N,
+    NGX_HTTP_HOTPATH_PROBLEM_BODY_EMPTY,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_SYNTAX,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_TRAILING,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_UTF8,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_NUL,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_SURROGATE,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_NUMBER,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_DEPTH,
+    NGX_HTTP_HOTPATH_PROBLEM_BODY_NOT_OBJECT,
+    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_DUPLICATE,
+    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_UNKNOWN,
+    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_TYPE
+};
+
+static ngx_str_t  ngx_http_hotpath_json_type = ngx_string("application/json");
+
+
+ngx_int_t
+ngx_http_hotpath_write_handler(ngx_http_request_t *r)
+{
+    size_t                        len;
+    ngx_str_t                    *type;
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    static ngx_str_t  allow = ngx_string("POST");
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+
+    if (r->method != NGX_HTTP_POST) {
+        ngx_http_hotpath_count(WRITE_REFUSED);
+        return ngx_http_hotpath_refuse_method(r, &allow);
+    }
+
+    if (r->headers_in.content_type) {
+        type = &r->headers_in.content_type->value;
+        len = ngx_http_hotpath_json_type.len;
+
+        if (type->len < len
+            || ngx_strncasecmp(type->data, ngx_http_hotpath_json_type.data,
+                               len)
+               != 0
+            || (type->len > len && type->data[len] != ';'
+                && type->data[len] != ' '))
+        {
+            ngx_http_hotpath_count(WRITE_REFUSED);
+            return ngx_http_hotpath_refuse(r,
+                           NGX_HTTP_HOTPATH_PROBLEM_CONTENT_TYPE_UNSUPPORTED);
+        }
+    }
+
+    return ngx_http_hotpath_body_read(r, lcf->body_max,
+                                      ngx_http_hotpath_write_event);
+}
+
+
+/* The body is there; NGX_DONE: the outcome gives the answer. */
+
+static ngx_int_t
+ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
+{
+    u_char                             drawn[10];
+    hp_str_t                           partition_key;
+    ngx_int_t                          rc;
+    ngx_str_t                          tenant;
+    ngx_uint_t                         partition;
+    hp_event_t                         event;
+    hp_json_event_t                    json;
+    hp_json_status_t                   status;
+    ngx_http_hotpath_op_t              op;
+    ngx_http_hotpath_problem_e         problem;
+    ngx_http_hotpath_loc_conf_t       *lcf;
+    ngx_http_hotpath_main_conf_t      *mcf;
+    ngx_http_hotpath_write_ctx_t      *ctx;
+    ngx_http_hotpath_write_headers_t   headers;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+
+    /* what was sent */
+
+    status = hp_json_event(*text, lcf->json_depth, &json);
+
+    if (status != HP_JSON_OK) {
+        ngx_http_hotpath_count(WRITE_REFUSED);
+        return ngx_http_hotpath_problem_at(r,
+                                       ngx_http_hotpath_json_problems[status],
+                                       json.error_offset, 0);
+    }
+
+    ngx_memzero(&event, sizeof(hp_event_t));
+
+    if (!json.type.present) {
+        problem = NGX_HTTP_HOTPATH_PROBLEM_EVENT_TYPE_REQUIRED;
+        goto refuse;
+    }
+
+    if (!json.payload.present) {
+        problem = NGX_HTTP_HOTPATH_PROBLEM_PAYLOAD_REQUIRED;
+        goto refuse;
+    }
+
+    if (ngx_http_hotpath_write_value(r, &json.type, &event.type) != NGX_OK
+        || ngx_http_hotpath_write_value(r, &json.payload, &event.payload)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (event.type.len == 0 || event.type.len > HP_TYPE_MAX) {
+        problem = NGX_HTTP_HOTPATH_PROBLEM_EVENT_TYPE_INVALID;
+        goto refuse;
+    }
+
+    ngx_http_hotpath_write_headers(r, &headers);
+
+    rc = ngx_http_hotpath_write_key(r, &headers, &json.key, &event.key,
+                                    &problem);
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_DECLINED) {
+        goto refuse;
+    }
+
+    rc = ngx_http_hotpath_tenant(r, lcf, &tenant);
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_DECLINED) {
+        problem = NGX_HTTP_HOTPATH_PROBLEM_TENANT_INVALID;
+        goto refuse;
+    }
+
+    /* which operation that is */
+
+    event.tenant.data = tenant.data;
+    event.tenant.len = tenant.len;
+    event.route.data = lcf->route.data;
+    event.route.len = lcf->route.len;
+    event.traceparent.data = headers.trace.data;
+    event.traceparent.len = headers.trace.len;
+    event.accepted_us = ngx_http_hotpath_wall_us();
+
+    if (event.key.len) {
+        hp_operation_id(event.operation_id, event.tenant, event.route,
+                        event.key);
+    } else {
+        if (RAND_bytes(drawn, sizeof(drawn)) != 1) {
+            problem = NGX_HTTP_HOTPATH_PROBLEM_NO_MEMORY;
+            goto refuse;
+        }
+
+        hp_uuid7(event.operation_id, event.accepted_us / 1000, drawn);
+    }
+
+    hp_fingerprint(event.fingerprint, event.type, event.payload);
+
+    if (ngx_http_hotpath_write_partition_key(r, lcf, &event, &partition_key)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    partition = hp_partition(event.tenant, partition_key, event.operation_id,
+                             mcf->publish.partitions);
+
+    /* whether it is new here */
+
+    rc = NGX_BUSY;
+
+    if (mcf->operations && event.key.len) {
+        rc = ngx_http_hotpath_idempotency_claim(mcf->operations,
+                                                event.operation_id,
+                                                event.fingerprint,
+                                                mcf->publish.timeout, &op);
+    }
+
+    switch (rc) {
+
+    case NGX_DONE:
+        ngx_http_hotpath_count(WRITE_REPLAYED);
+        return ngx_http_hotpath_write_accepted(r, event.operation_id, 1);
+
+    case NGX_AGAIN:
+        ngx_http_hotpath_count(WRITE_CONFLICT);
+        return ngx_http_hotpath_problem(r,
+                                NGX_HTTP_HOTPATH_PROBLEM_OPERATION_IN_FLIGHT);
+
+    case NGX_DECLINED:
+        ngx_http_hotpath_count(WRITE_CONFLICT);
+        return ngx_http_hotpath_problem(r,
+                                        NGX_HTTP_HOTPATH_PROBLEM_KEY_REUSED);
+
+    default: /* NGX_OK, or NGX_BUSY: the next layers tell repeats apart */
+        break;
+    }
+
+    /* away with it */
+
+    ctx = ngx_http_hotpath_write_ctx(r);
+    if (ctx == NULL) {
+        rc = NGX_BUSY;
+        goto unclaim;
+    }
+
+    ngx_memcpy(ctx->id, event.operation_id, HP_UUID_SIZE);
+
+    rc = ngx_http_hotpath_publish_event(mcf->publisher, partition, &event,
+                                        ctx, &ctx->waiter);
+    if (rc == NGX_OK) {
+        /* notices a client that goes away; nothing else is read meanwhile */
+        r->read_event_handler = ngx_http_test_reading;
+        r->write_event_handler = ngx_http_request_empty_handler;
+        return NGX_DONE;
+    }
+
+unclaim:
+
+    if (mcf->operations && event.key.len) {
+        ngx_http_hotpath_idempotency_release(mcf->operations,
+                                             event.operation_id);
+    }
+
+    ngx_http_hotpath_count(WRITE_UNAVAILABLE);
+
+    switch (rc) {
+
+    case NGX_DECLINED:
+        problem = NGX_HTTP_HOTPATH_PROBLEM_BROKER_UNAVAILABLE;
+        break;
+
+    case NGX_ERROR:
+        problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE;
+        break;
+
+    default: /* NGX_BUSY */
+        problem = NGX_HTTP_HOTPATH_PROBLEM_PUBLISH_QUEUE_FULL;
+        break;
+    }
+
+    return ngx_http_hotpath_problem(r, problem);
+
+refuse:
+
+    ngx_http_hotpath_count(WRITE_REFUSED);
+
+    return ngx_http_hotpath_problem(r, problem);
+}
+
+
+/* The publisher's handler: the one place where a write is answered 202. */
+
+void
+ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
+    ngx_http_hotpath_publish_result_t *result)
+{
+    ngx_http_hotpath_main_conf_t *mcf = data;
+
+    ngx_int_t                      rc;
+    ngx_connection_t              *c;
+    ngx_http_request_t            *r;
+    ngx_http_hotpath_write_ctx_t  *ctx;
+
+    if (mcf->operations) {
+        if (result->outcome == NGX_HTTP_HOTPATH_PUBLISHED) {
+            ngx_http_hotpath_idempotency_accept(mcf->operations,
+                                                waiter->operation_id,
+                                                waiter->fingerprint,
+                                                waiter->accepted_us,
+                                                result->partition,
+                                                result->created,
+                                                result->sequence);
+        } else {
+            ngx_http_hotpath_idempotency_release(mcf->operations,
+                                                 waiter->operation_id);
+        }
+    }
+
+    ctx = waiter->data;
+
+    if (ctx == NULL) {
+        return;
+    }
+
+    ctx->waiter = NULL;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    switch (result->outcome) {
+
+    case NGX_HTTP_HOTPATH_PUBLISHED:
+        ngx_http_hotpath_count(WRITE_ACCEPTED);
+        rc = ngx_http_hotpath_write_accepted(r, ctx->id, 0);
+        break;
+
+    case NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN:
+        ngx_http_hotpath_count(WRITE_TIMEOUT);
+        rc = ngx_http_hotpath_problem(r,
+                                    NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN);
+        break;
+
+    case NGX_HTTP_HOTPATH_PUBLISH_REFUSED:
+        ngx_http_hotpath_count(WRITE_UNAVAILABLE);
+        rc = ngx_http_hotpath_problem(r,
+                                     NGX_HTTP_HOTPATH_PROBLEM_BROKER_REFUSED);
+        break;
+
+    default: /* NGX_HTTP_HOTPATH_PUBLISH_UNSENT */
+        ngx_http_hotpath_count(WRITE_UNAVAILABLE);
+        rc = ngx_http_hotpath_problem(r,
+                                 NGX_HTTP_HOTPATH_PROBLEM_BROKER_UNAVAILABLE);
+        break;
+    }
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+static void
+ngx_http_hotpath_write_headers(ngx_http_request_t *r,
+    ngx_http_hotpath_write_headers_t *headers)
+{
+    hp_str_t          value;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    ngx_memzero(headers, sizeof(ngx_http_hotpath_write_headers_t));
+
+    part = &r->headers_in.headers.part;
+    h = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].key.len == sizeof("Idempotency-Key") - 1
+            && ngx_memcmp(h[i].lowcase_key, "idempotency-key",
+                          sizeof("Idempotency-Key") - 1)
+               == 0)
+        {
+            headers->key = h[i].value;
+            headers->key_lines++;
+
+        } else if (h[i].key.len == sizeof("traceparent") - 1
+                   && ngx_memcmp(h[i].lowcase_key, "traceparent",
+                                 sizeof("traceparent") - 1)
+                      == 0)
+        {
+            value.data = h[i].value.data;
+            value.len = h[i].value.len;
+
+            if (hp_traceparent_valid(value)) {
+                headers->trace.data = h[i].value.data;
+                headers->trace.len = HP_TRACE_LEN;
+            }
+        }
+    }
+}
+
+
+/* The idempotency key out of header and body, which must agree. NGX_OK (empty
+ * where none was given and none is needed), NGX_DECLINED with *problem, or
+ * NGX_ERROR. */
+
+static ngx_int_t
+ngx_http_hotpath_write_key(ngx_http_request_t *r,
+    ngx_http_hotpath_write_headers_t *headers, hp_json_slice_t *member,
+    hp_str_t *key, ngx_http_hotpath_problem_e *problem)
+{
+    int                           n;
+    u_char                       *p;
+    hp_str_t                      value, body;
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    key->data = NULL;
+    key->len = 0;
+
+    if (member->present) {
+        if (ngx_http_hotpath_write_value(r, member, &body) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (!hp_key_valid(body)) {
+            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_INVALID;
+            return NGX_DECLINED;
+        }
+
+        *key = body;
+    }
+
+    if (headers->key_lines) {
+        value.data = headers->key.data;
+        value.len = headers->key.len;
+
+        p = ngx_pnalloc(r->pool, value.len + 1);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        n = headers->key_lines == 1 ? hp_key_parse(p, value) : -1;
+
+        if (n <= 0) {
+            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_INVALID;
+            return NGX_DECLINED;
+        }
+
+        if (key->len
+            && ((size_t) n != key->len || ngx_memcmp(p, key->data, n) != 0))
+        {
+            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_MISMATCH;
+            return NGX_DECLINED;
+        }
+
+        key->data = p;
+        key->len = n;
+    }
+
+    if (key->len == 0) {
+        lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+
+        if (!lcf->key_optional) {
+            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_REQUIRED;
+            return NGX_DECLINED;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* A string without its escapes, any other value without its white space. */
+
+static ngx_int_t
+ngx_http_hotpath_write_value(ngx_http_request_t *r, hp_json_slice_t *slice,
+    hp_str_t *value)
+{
+    u_char  *p;
+
+    *value = slice->raw;
+
+    if (!slice->spaced && !slice->escaped) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, slice->raw.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = p;
+    value->len = slice->spaced ? hp_json_compact(p, slice->raw)
+                               : hp_json_unescape(p, slice->raw);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_write_partition_key(ngx_http_request_t *r,
+    ngx_http_hotpath_loc_conf_t *lcf, hp_event_t *event, hp_str_t *key)
+{
+    int              is_string;
+    hp_str_t         name;
+    ngx_str_t        value;
+    hp_json_slice_t  slice;
+
+    key->data = NULL;
+    key->len = 0;
+
+    if (lcf->partition_key) {
+        if (ngx_http_complex_value(r, lcf->partition_key, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        key->data = value.data;
+        key->len = value.len;
+
+    } else if (lcf->partition_member.len) {
+        name.data = lcf->partition_member.data;
+        name.len = lcf->partition_member.len;
+
+        if (hp_json_member(event->payload, name, &slice, &is_string)) {
+            slice.spaced = 0;
+            slice.escaped = is_string && slice.escaped;
+            return ngx_http_hotpath_write_value(r, &slice, key);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_write_accepted(ngx_http_request_t *r, u_char *id,
+    ngx_uint_t replayed)
+{
+    u_char                       *p;
+    ngx_str_t                     location, body;
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    static ngx_str_t  name = ngx_string("Location");
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+
+    p = ngx_pnalloc(r->pool, lcf->status_uri.len + HP_UUID_TEXT
+               + sizeof("{\"operationId\":\"\",\"status\":\"accepted\"}") - 1
+               + HP_UUID_TEXT);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    location.data = p;
+    p = ngx_cpymem(p, lcf->status_uri.data, lcf->status_uri.len);
+    hp_uuid_format((char *) p, id);
+    p += HP_UUID_TEXT;
+    location.len = p - location.data;
+
+    body.data = p;
+    p = ngx_cpymem(p, "{\"operationId\":\"", sizeof("{\"operationId\":\"") - 1);
+    p = ngx_cpymem(p, body.data - HP_UUID_TEXT, HP_UUID_TEXT);
+    p = ngx_cpymem(p, "\",\"status\":\"accepted\"}",
+                   sizeof("\",\"status\":\"accepted\"}") - 1);
+    body.len = p - body.data;
+
+    if (ngx_http_hotpath_header(r, &name, &location) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (replayed
+        && ngx_http_hotpath_header_const(r, "Idempotent-Replayed", "true")
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_hotpath_send(r, NGX_HTTP_ACCEPTED,
+                                 &ngx_http_hotpath_json_type, &body);
+}
+
+
+static ngx_http_hotpath_write_ctx_t *
+ngx_http_hotpath_write_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_hotpath_write_ctx_t  *ctx;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_hotpath_write_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_hotpath_write_ctx_t));
+    ctx->request = r;
+
+    cln->handler = ngx_http_hotpath_write_cleanup;
+
+    return ctx;
+}
+
+
+/* The request ends, however: nobody waits for the outcome any longer. */
+
+static void
+ngx_http_hotpath_write_cleanup(void *data)
+{
+    ngx_http_hotpath_write_ctx_t *ctx = data;
+
+    if (ctx->waiter) {
+        ctx->waiter->data = NULL;
+        ctx->waiter = NULL;
+    }
+
+    if (ctx->call) {
+        ngx_http_hotpath_postgres_cancel(ctx->call);
+        ctx->call = NULL;
+    }
+}
+
+
+ngx_int_t
+ngx_http_hotpath_status_handler(ngx_http_request_t *r)
+{
+    u_char                         id[HP_UUID_SIZE], text[HP_UUID_TEXT];
+    hp_str_t                       last;
+    ngx_int_t                      rc;
+    ngx_str_t                      rest, none, param;
+    ngx_http_hotpath_op_t          op;
+    ngx_http_hotpath_main_conf_t  *mcf;
+    ngx_http_hotpath_write_ctx_t  *ctx;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_hotpath_refuse_method(r, &ngx_http_hotpath_allow_get);
+    }
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+
+    ngx_http_hotpath_uri_rest(r, &rest);
+    last.data = rest.data;
+    last.len = rest.len;
+
+    if (hp_uuid_parse(id, last) != 0) {
+        return ngx_http_hotpath_problem(r,
+                               NGX_HTTP_HOTPATH_PROBLEM_OPERATION_ID_INVALID);
+    }
+
+    ngx_str_null(&none);
+
+    if (mcf->operations
+        && ngx_http_hotpath_idempotency_find(mcf->operations, id, &op)
+           == NGX_OK)
+    {
+        switch (op.state) {
+
+        case NGX_HTTP_HOTPATH_OP_ACCEPTED:
+            return ngx_http_hotpath_status_answer(r, id, "accepted",
+                                                  op.accepted_us, &none);
+
+        case NGX_HTTP_HOTPATH_OP_PROCESSED:
+            return ngx_http_hotpath_status_answer(r, id, "processed",
+                                                  op.accepted_us, &none);
+
+        default:
+            /* dead or in conflict: the reason is in Postgres; in flight: it
+             * may have been processed through another instance */
+            break;
+        }
+    }
+
+    if (mcf->status == NULL) {
+        return ngx_http_hotpath_problem(r,
+                                  NGX_HTTP_HOTPATH_PROBLEM_OPERATION_UNKNOWN);
+    }
+
+    ctx = ngx_http_hotpath_write_ctx(r);
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(ctx->id, id, HP_UUID_SIZE);
+    hp_uuid_format((char *) text, id);
+    param.data = text;
+    param.len = HP_UUID_TEXT;
+
+    ctx->call = ngx_http_hotpath_postgres_query(mcf->postgres, mcf->status,
+                                                &param, 1,
+                                                ngx_http_hotpath_status_row,
+                                                ctx);
+    if (ctx->call == NULL) {
+        return ngx_http_hotpath_problem(r,
+                                NGX_HTTP_HOTPATH_PROBLEM_BACKEND_UNAVAILABLE);
+    }
+
+    r->main->count++;
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_hotpath_status_row(void *data, ngx_int_t rc, PGresult *result)
+{
+    ngx_http_hotpath_write_ctx_t *ctx = data;
+
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    ctx->call = NULL;
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_hotpath_status_result(r, ctx->id, result);
+
+    } else {
+        rc = ngx_http_hotpath_problem(r,
+                                NGX_HTTP_HOTPATH_PROBLEM_BACKEND_UNAVAILABLE);
+    }
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* Columns: state, accepted_us, code, conflict; at most one row. */
+
+static ngx_int_t
+ngx_http_hotpath_status_result(ngx_http_request_t *r, u_char *id,
+    PGresult *result)
+{
+    u_char                        *p;
+    int64_t                        accepted_us;
+    hp_str_t                       code;
+    ngx_str_t                      more;
+    const char                    *state;
+    ngx_http_hotpath_op_t          op;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+
+    ngx_str_null(&more);
+
+    if (PQntuples(result) == 0) {
+        if (mcf->operations
+            && ngx_http_hotpath_idempotency_find(mcf->operations, id, &op)
+               == NGX_OK
+            && op.state == NGX_HTTP_HOTPATH_OP_ACCEPTED)
+        {
+            /* acknowledged while Postgres was asked */
+            return ngx_http_hotpath_status_answer(r, id, "accepted",
+                                                  op.accepted_us, &more);
+        }
+
+        return ngx_http_hotpath_problem(r,
+                                  NGX_HTTP_HOTPATH_PROBLEM_OPERATION_UNKNOWN);
+    }
+
+    if (PQnfields(result) != 4) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    accepted_us = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+    state = "processed";
+
+    if (ngx_strcmp(PQgetvalue(result, 0, 0), "dead") == 0) {
+        state = "dead";
+        code.data = (u_char *) PQgetvalue(result, 0, 2);
+        code.len = PQgetlength(result, 0, 2);
+
+        more.data = ngx_pnalloc(r->pool, sizeof(",\"code\":\"\"")
+                                         + 6 * code.len);
+        if (more.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        p = ngx_cpymem(more.data, ",\"code\":\"", sizeof(",\"code\":\"") - 1);
+        p += hp_json_escape(p, 6 * code.len, code);
+        *p++ = '"';
+        more.len = p - more.data;
+
+    } else if (PQgetvalue(result, 0, 3)[0] == 't') {
+        ngx_str_set(&more, ",\"conflict\":true");
+    }
+
+    return ngx_http_hotpath_status_answer(r, id, state, accepted_us, &more);
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_status_answer(ngx_http_request_t *r, u_char *id,
+    const char *state, int64_t accepted_us, ngx_str_t *more)
+{
+    u_char     *p;
+    ngx_tm_t    tm;
+    ngx_str_t   body;
+
+    body.data = ngx_pnalloc(r->pool, 160 + HP_UUID_TEXT + more->len);
+    if (body.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_hotpath_header_const(r, "Cache-Control", "no-store")
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(body.data, "{\"operationId\":\"",
+                   sizeof("{\"operationId\":\"") - 1);
+    hp_uuid_format((char *) p, id);
+    p += HP_UUID_TEXT;
+
+    ngx_gmtime(accepted_us / 1000000, &tm);
+
+    p = ngx_sprintf(p, "\",\"status\":\"%s\",\"acceptedAt\":"
+                    "\"%4d-%02d-%02dT%02d:%02d:%02d.%06LZ\"%V}",
+                    state, tm.ngx_tm_year, tm.ngx_tm_mon, tm.ngx_tm_mday,
+                    tm.ngx_tm_hour, tm.ngx_tm_min, tm.ngx_tm_sec,
+                    accepted_us % 1000000, more);
+
+    body.len = p - body.data;
+
+    return ngx_http_hotpath_send(r, NGX_HTTP_OK, &ngx_http_hotpath_json_type,
+                                 &body);
+}

@@ -1,0 +1,98 @@
+"""Fixtures of every test in Python; tests/servers.py says what they give.
+
+    stack        one instance for the whole session: for tests that break and
+                 reconfigure nothing
+    own_stack    a fresh instance for this test module: for the ones that do;
+                 a module-level STACK = {…} gives its options
+    make_stack   make_stack(**options): a fresh instance for this test alone
+
+After each test the logs of every instance are read, and again after it was
+stopped: a test fails whose servers wrote an alert, an emergency, a sanitizer's
+report. Instances live below var/test/<pid>/; after a failure their logs stay
+there. What an interrupted run has left behind is stopped and removed here.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+
+import pytest
+
+from servers import ROOT, TestStack
+
+DIRECTORY = os.path.join(ROOT, "var", "test")
+RUN = os.path.join(DIRECTORY, str(os.getpid()))
+_stacks = []
+
+
+def _remove_data(directory):
+    """All of an instance but its logs."""
+    for name in os.listdir(directory):
+        if name != "log":
+            path = os.path.join(directory, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+
+
+def pytest_sessionstart():
+    os.umask(0o022)
+    os.makedirs(RUN, exist_ok=True)
+    for name in os.listdir(DIRECTORY):
+        if not name.isdigit() or os.path.exists(f"/proc/{name}"):
+            continue
+        left = os.path.join(DIRECTORY, name)
+        for instance in os.listdir(left):
+            TestStack(os.path.join(left, instance)).down()
+        shutil.rmtree(left)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0:
+        shutil.rmtree(RUN, ignore_errors=True)
+    elif session.testsfailed:
+        print(f"\nlogs of the servers: {RUN}/*/log")
+
+
+@contextlib.contextmanager
+def _running(name, options):
+    """A started instance, with its logs read once more after its end."""
+    directory = os.path.join(RUN, f"{len(os.listdir(RUN))}-" +
+                             re.sub(r"\W+", "-", name))
+    stack = TestStack(directory, **options)
+    _stacks.append(stack)
+    try:
+        stack.up()
+        stack.wait_ready()
+        yield stack
+    finally:
+        stack.down()
+        _stacks.remove(stack)
+        _remove_data(directory)
+    assert not stack.forbidden_lines()
+
+
+@pytest.fixture(scope="session")
+def stack():
+    with _running("shared", {}) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def own_stack(request):
+    options = getattr(request.module, "STACK", {})
+    with _running(request.module.__name__, options) as instance:
+        yield instance
+
+
+@pytest.fixture
+def make_stack(request):
+    with contextlib.ExitStack() as running:
+        yield lambda **options: running.enter_context(
+            _running(request.node.name, options))
+
+
+@pytest.fixture(autouse=True)
+def clean_logs():
+    yield
+    lines = [line for stack in _stacks for line in stack.forbidden_lines()]
+    assert not lines, "\n".join(lines)

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Writes the first corpus of every fuzzer: seeds.py DIRECTORY.
+
+One job: DIRECTORY/json, /frame and /header, one small file per seed. Frames
+are the golden vectors, taken and refused ones; JSON and headers stand below.
+Existing files of a corpus stay, so that what a fuzzer found is kept.
+"""
+
+import json
+import pathlib
+import sys
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "schemas" / "golden"
+
+JSON = [
+    b'{"idempotencyKey":"k-1","eventType":"price_set",'
+    b'"payload":{"productId":42,"amount":19.99,"currency":"EUR"}}',
+    b' { "payload" : [ 1 , { "a" : null } , true ] , "eventType" : "t" } ',
+    b'{"\\u0065ventType":"\\ud83d\\ude00","payload":"\\u0000"}',
+    b'{"payload":1,"payload":2}', b'{"x":[[[[]]]],"x":{}}',
+    b'[0,-0,1.5e3,1e131071,1e131072,1e-16383,0e999999999]',
+    b'["\\"\\\\\\/\\b\\f\\n\\r\\t","\\ud800","\\udc00\\ud800"]',
+    '["\u00e4\u20ac\U0001f600","\u07ff\u0800\uffff"]'.encode(),
+    b'["\xed\xa0\x80\xc0\x80\xf5"]', b'"0123456789abcdef\\n01234567"',
+    b'nul', b'-', b'1.', b'01', b'{"a":1,}', b'[1}', b'', b' ', b'1 2',
+]
+
+HEADER = [
+    b'"8e03978e-40d5-43dd-bc93-6894a57f9324"', b'"a\\"b\\\\c d"',
+    b'8e03978e-40d5-43dd-bc93-6894a57f9324', b'"a";q=1', b'"a", "b"',
+    b'192.0.2.1, [2001:db8::1]:443,\t10.0.0.1:80 , ::1', b'a,,b,', b',a',
+    b'unknown', b'[::1', b':80', b'[]:80', b'example.com:8080',
+    b'[2001:db8::ffff:192.0.2.1]:65535', b'[::1]:65536', b'a_b-c.d:0',
+    b'00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    b'01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x',
+    b'ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    b'00-00000000000000000000000000000000-00f067aa0ba902b7-01',
+]
+
+
+def frames():
+    for name in ("event_group.json", "push.json"):
+        content = json.loads((GOLDEN / name).read_text(encoding="ascii"))
+        for key in ("accepted", "refused", "refused_values"):
+            for item in content.get(key, ()):
+                data = bytes.fromhex(item.get("frame") or item.get("value")
+                                     or "")
+                if len(data) <= 4096:
+                    yield data
+                for doc in item.get("documents", ()):
+                    yield bytes.fromhex(doc["value"])
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+
+    base = pathlib.Path(sys.argv[1])
+    for name, seeds in (("json", JSON), ("frame", frames()),
+                        ("header", HEADER)):
+        folder = base / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(seeds):
+            (folder / f"seed-{number:03d}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

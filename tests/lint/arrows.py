@@ -1,0 +1,119 @@
+#!/usr/bin/python3
+"""Who may include whom: the dependency arrows of the design, by #include.
+
+ALLOWED is the whole table. A room that is not in it is a complaint, so that a
+new file is placed on purpose. Only direct includes are looked at; as every
+room's own list is closed, that holds the indirect ones too. The arrows keep
+rooms replaceable and testable alone; a room that needs one that it may not
+know gets a callback instead.
+"""
+
+import os
+import re
+import sys
+
+from project import complain, files, line_of, read, verdict
+
+COMMENT = re.compile(r"/\*.*?\*/", re.S)
+INCLUDE = re.compile(r'^#include "([^"]+)"', re.M)
+
+# room of ngx_module/ -> rooms it may include beside itself and core. ANY: the
+# rooms that join the others.
+ANY = None
+ALLOWED = {
+    "core": (),
+    "shm": (),
+    "answer": (),
+    "backend": (),
+    "body": ("answer",),
+    "conninfo": (),
+    "forwarded": (),
+    "metrics": ("shm",),
+    "limit": ("shm", "metrics"),
+    "cache": ("shm", "metrics"),
+    "idempotency": ("shm", "metrics"),
+    "nats": ("metrics",),
+    "publish": ("nats", "metrics"),
+    "redis": ("backend", "metrics"),
+    "postgres": ("backend", "conninfo", "metrics"),
+    "push": ANY,
+    "read": ANY,
+    "request": ANY,
+    "health": ANY,
+    "module": ANY,
+}
+
+# directory of workers/ -> directories whose headers it may include.
+WORKERS = {
+    "lib": ("lib",),
+    "drain": ("drain", "lib"),
+    "project": ("project", "lib"),
+    "ctl": ("ctl", "lib"),
+}
+
+
+def room_of(name):
+    """The room of a file or include of the module."""
+    base = os.path.basename(name)
+    if base.startswith("hp_"):
+        return "core"
+    match = re.fullmatch(r"ngx_http_hotpath_(\w+)\.[ch]", base)
+    return match.group(1) if match else None
+
+
+def check_module(path, includes):
+    room = "core" if path.startswith("ngx_module/core/") else room_of(path)
+    if room not in ALLOWED:
+        complain(path, 1, f"room '{room}' is not in the table of arrows.py")
+        return
+    for line, name in includes:
+        other = room_of(name)
+        if other is None:
+            complain(path, line, f"'{name}' is no file of a room")
+        elif other not in (room, "core") and ALLOWED[room] is not ANY \
+                and other not in ALLOWED[room]:
+            complain(path, line, f"{room} may not know {other} ({name})")
+
+
+def check_workers(path, includes, headers):
+    directory = path.split("/")[1]
+    if directory not in WORKERS:
+        complain(path, 1, f"workers/{directory} is not in arrows.py")
+        return
+    for line, name in includes:
+        base = os.path.basename(name)
+        if base.startswith("ngx_"):
+            complain(path, line, f"workers never know the module ({name})")
+        elif not base.startswith("hp_"):
+            homes = headers.get(base, set())
+            if not homes & set(WORKERS[directory]):
+                complain(path, line, f"workers/{directory} may not know "
+                                     f"{name} ({', '.join(homes) or '?'})")
+
+
+def main():
+    sources = files(".c", ".h")
+    headers = {}
+    for path in sources:
+        if path.startswith("workers/") and path.endswith(".h"):
+            headers.setdefault(os.path.basename(path), set()).add(
+                path.split("/")[1])
+    for path in sources:
+        text = read(path)
+        includes = [(line_of(text, match.start()), match.group(1))
+                    for match in INCLUDE.finditer(text)]
+        if path.startswith("ngx_module/"):
+            check_module(path, includes)
+            if path.startswith("ngx_module/core/"):
+                code = COMMENT.sub(
+                    lambda match: "\n" * match.group().count("\n"), text)
+                for match in re.finditer(r"\bngx_\w+", code):
+                    complain(path, line_of(code, match.start()),
+                             f"core knows no nginx ({match.group()})")
+        elif path.startswith("workers/"):
+            check_workers(path, includes, headers)
+    return verdict()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+/*
+ * drain.h: what the stages of hotpath-drain share.
+ *
+ *   pull.c   messages of one stream, in order, from the oldest not acked
+ *   batch.c  messages -> events, repeats inside the batch found
+ *   store.c  one transaction; what PostgreSQL refuses is found by halving
+ *   dead.c   what cannot be stored -> dead-letter stream
+ *   notice.c how far it is -> every nginx and projector
+ *   lane.c   the order in which these happen, and when to begin again
+ *
+ * One thread per partition runs all of them on its own hpw_lane_t; lanes share
+ * the settings, the NATS connection and nothing else. The counters are atomics
+ * that the health thread reads.
+ */
+#ifndef HPW_DRAIN_H
+#define HPW_DRAIN_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "buffer.h"
+#include "database.h"
+#include "hp_frame.h"
+#include "settings.h"
+#include "signals.h"
+#include "stream.h"
+
+typedef struct {
+    hpw_common_t common;
+    int64_t batch_events;
+    int64_t batch_bytes;
+    int64_t coalesce_ms;
+    int64_t lock_retry_ms;
+    int64_t lease_ms;
+    int64_t partitions_ahead_days;
+    const char *health_listen;
+} hpw_drain_settings_t;
+
+/* pull.c */
+
+typedef struct {
+    natsMsg *msg;
+    uint64_t sequence; /* in the stream */
+    uint64_t pending;  /* behind this one */
+} hpw_message_t;
+
+typedef struct {
+    hpw_nats_t *nats;
+    char stream[128];
+    char consumer[64];
+    char created[64]; /* as the broker writes it */
+    char inbox[128];
+    natsSubscription *sub; /* NULL: detached */
+    uint64_t reconnects;   /* when attached */
+    uint64_t request;      /* number of the request standing at the broker */
+    int64_t request_until_ms;
+    int remaining; /* messages it may still bring; 0: none stands */
+    int lost; /* every further hpw_pull_next() is -1 until attached again */
+    uint64_t delivered; /* consumer sequence of the last message */
+    int64_t max_bytes;  /* of one request */
+} hpw_pull_t;
+
+/* Makes the consumer anew, so that what a dead drain left unacked comes at
+ * once and in order. 0, or -1 with error set; detached then. */
+int hpw_pull_attach(hpw_pull_t *pull, const hpw_drain_settings_t *settings,
+                    int partition, hpw_js_error_t *error);
+void hpw_pull_detach(hpw_pull_t *pull);
+
+/* Asks for messages where no request stands; wanted is how many. */
+void hpw_pull_ask(hpw_pull_t *pull, int wanted);
+
+/* 1: *message is the next one, to be destroyed by the caller; 0: none within
+ * timeout_ms; -1: order or consumer is lost, attach again. */
+int hpw_pull_next(hpw_pull_t *pull, int wanted, int timeout_ms,
+                  hpw_message_t *message);
+
+/* Sends the ack of a message. Not waited for: a lost one costs a repeat. */
+void hpw_pull_ack(hpw_pull_t *pull, const hpw_message_t *message);
+
+/* Reads stream sequence, consumer sequence and pending out of the reply
+ * subject of a delivered message. 0 or -1. */
+int hpw_pull_metadata(const char *reply, uint64_t *sequence,
+                      uint64_t *delivered, uint64_t *pending);
+
+/* batch.c */
+
+typedef enum {
+    HPW_FATE_NEW,       /* stored, or about to be */
+    HPW_FATE_DUPLICATE, /* the same operation, the same payload */
+    HPW_FATE_CONFLICT,  /* the same operation, another payload */
+    HPW_FATE_DEAD       /* refused */
+} hpw_fate_t;
+
+typedef struct {
+    hp_event_t event; /* points into its message */
+    int64_t position; /* set by store.c */
+    hpw_fate_t fate;
+    int repeat;        /* known from inside this batch: fate is final */
+    uint64_t sequence; /* of its message */
+    char code[6];
+    char *reason; /* of a dead one; owned */
+} hpw_item_t;
+
+typedef struct {
+    hpw_message_t *messages;
+    int message_count, message_size;
+    int *broken; /* indices of messages that are no event group */
+    int broken_count, broken_size;
+    hpw_item_t *items;
+    int item_count, item_size;
+    uint32_t *table;     /* of item index + 1, by operation id */
+    uint32_t table_size; /* a power of two */
+    uint64_t seed;
+    size_t bytes;
+    uint64_t last_sequence;
+    uint64_t pending;
+} hpw_batch_t;
+
+void hpw_batch_init(hpw_batch_t *batch);
+/* Takes the message over, whatever is in it. */
+void hpw_batch_add(hpw_batch_t *batch, const hpw_message_t *message);
+/* Destroys the messages; keeps the memory. */
+void hpw_batch_reset(hpw_batch_t *batch);
+void hpw_batch_free(hpw_batch_t *batch);
+
+/* store.c */
+
+typedef struct {
+    hpw_buf_t ids, positions, times, fingerprints, copy;
+    uint32_t *order;
+    int order_size;
+} hpw_store_t;
+
+typedef struct hpw_lane_s hpw_lane_t;
+
+int hpw_store_prepare(hpw_lane_t *lane);
+/* Stores lane->batch and commits. Fates are set, lane->position moved. 0, or
+ * -1 where nothing may be acked and the session has to be begun anew. */
+int hpw_store_batch(hpw_lane_t *lane);
+void hpw_store_free(hpw_store_t *store);
+
+/* dead.c */
+
+/* Both wait for the broker's ack. 0 or -1 (logged). */
+int hpw_dead_event(hpw_lane_t *lane, const hpw_item_t *item);
+int hpw_dead_frame(hpw_lane_t *lane, const hpw_message_t *message);
+
+/* The JSON of a dead event, part of parts (from 1) holding payload bytes
+ * first to last; to be freed by cJSON_free(). Pure. */
+char *hpw_dead_json(const hpw_item_t *item, int partition, const char *stream,
+                    int part, int parts, hp_str_t piece);
+
+/* notice.c */
+
+#define HPW_NOTICE_ENDED 100
+
+typedef struct {
+    unsigned char operation_id[HP_UUID_SIZE];
+    int dead; /* else a conflict */
+    char code[6];
+} hpw_ended_t;
+
+typedef struct {
+    hpw_ended_t ended[HPW_NOTICE_ENDED];
+    int ended_count; /* never more than fit: the rest is in PostgreSQL */
+    int64_t sent_ms;
+    hpw_buf_t text;
+} hpw_notice_t;
+
+void hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item);
+/* Writes it into notice->text, as framing.md has it. Pure. */
+void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
+                      uint64_t sequence, int64_t position);
+void hpw_notice_publish(hpw_lane_t *lane);
+
+/* lane.c */
+
+typedef enum {
+    HPW_LANE_CONNECTING,
+    HPW_LANE_STANDBY,
+    HPW_LANE_ATTACHING,
+    HPW_LANE_HELD,
+    HPW_LANE_STOPPED
+} hpw_lane_state_t;
+
+typedef struct {
+    _Atomic int state;
+    _Atomic uint64_t batches;
+    _Atomic uint64_t messages;
+    _Atomic uint64_t events;
+    _Atomic uint64_t duplicates;
+    _Atomic uint64_t conflicts;
+    _Atomic uint64_t dead;
+    _Atomic uint64_t frames_invalid;
+    _Atomic uint64_t commit_us; /* from BEGIN to the answer to COMMIT */
+    _Atomic uint64_t retries;   /* batches given up and begun anew */
+    _Atomic uint64_t stream_losses;
+    _Atomic uint64_t pending; /* messages in the stream not fetched yet */
+    _Atomic int64_t position;
+    _Atomic uint64_t sequence;
+} hpw_lane_counters_t;
+
+struct hpw_lane_s {
+    const hpw_drain_settings_t *settings;
+    hpw_nats_t *nats;
+    int partition;
+    pthread_t thread;
+    hpw_lane_counters_t counters;
+    /* the lane's thread only */
+    hpw_db_t db;
+    hpw_pull_t pull;
+    hpw_batch_t batch;
+    hpw_store_t store;
+    hpw_notice_t notice;
+    int64_t position;  /* last one given out and committed */
+    uint64_t sequence; /* all up to it is committed */
+    int64_t asked_ms;  /* last time the session was used */
+    int64_t made_ms;   /* last time the daily tables were seen to */
+};
+
+const char *hpw_lane_state_name(int state);
+
+/* The lane's thread; data is its hpw_lane_t. Returns once stopping. */
+void *hpw_lane_run(void *data);
+
+#endif

@@ -1,0 +1,323 @@
+/*
+ * lane.c: one partition's thread, from standby to the last commit.
+ *
+ * connect -> lock -> attach -> (collect -> store -> ack -> notice)* and back
+ * to the start at any doubt. The advisory lock is taken on the very session
+ * that writes, so whoever loses the session has lost lock and transaction
+ * together; a frozen process loses it too, because the server ends a session
+ * that idles past lease_ms. Messages that were fetched and not committed are
+ * dropped unacked; the next holder of the lock makes the consumer anew and
+ * gets them again, in order.
+ *
+ * Owns everything in hpw_lane_t. Must never ack before store.c has said that
+ * the commit was answered, nor spin: every way back waits with backoff.
+ */
+#include "drain.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hp_id.h"
+#include "log.h"
+
+#define HPW_IDLE_MS 250 /* how soon an idle lane sees that it shall stop */
+#define HPW_NOTICE_MS 1000
+#define HPW_GOOD_MS 10000
+#define HPW_TABLES_MS (10 * 60 * 1000)
+
+const char *hpw_lane_state_name(int state)
+{
+    static const char *const names[] = {"connecting", "standby", "attaching",
+                                        "held", "stopped"};
+
+    return names[state];
+}
+
+static void hpw_lane_error(const hpw_lane_t *lane, const char *message)
+{
+    hpw_log(HPW_LOG_WARN, message, hpw_i("partition", lane->partition),
+            hpw_s("sqlstate", lane->db.sqlstate),
+            hpw_s("error", lane->db.message));
+}
+
+/* The same number in every drain; bound to the partition's name, so that it
+ * meets nobody else's advisory locks. */
+static int64_t hpw_lane_key(const hpw_lane_t *lane)
+{
+    char name[64];
+    int len = snprintf(name, sizeof(name), "hotpath/drain/%d", lane->partition);
+
+    return (int64_t)hp_hash64(name, (size_t)len, 0);
+}
+
+/* Opens the session and waits for the lock. 0 with the lock, else -1. */
+static int hpw_lane_lock(hpw_lane_t *lane)
+{
+    const hpw_drain_settings_t *settings = lane->settings;
+    int locked, told = 0;
+
+    lane->counters.state = HPW_LANE_CONNECTING;
+    if (hpw_db_open(&lane->db, settings->common.postgres, "hotpath-drain",
+                    settings->common.statement_timeout_ms,
+                    (int)settings->lease_ms) != 0 ||
+        hpw_store_prepare(lane) != 0) {
+        hpw_lane_error(lane, "postgres not usable");
+        return -1;
+    }
+    while (!hpw_stopping()) {
+        locked = hpw_db_try_lock(&lane->db, hpw_lane_key(lane));
+        if (locked < 0) {
+            hpw_lane_error(lane, "session lost on standby");
+            return -1;
+        }
+        if (locked)
+            return 0;
+        lane->counters.state = HPW_LANE_STANDBY;
+        if (!told)
+            hpw_log(HPW_LOG_INFO, "another drain holds the lane, standing by",
+                    hpw_i("partition", lane->partition));
+        told = 1;
+        hpw_sleep_ms(hpw_jitter_ms((int)settings->lock_retry_ms));
+    }
+    return -1;
+}
+
+/* Tomorrow's tables. Failing is no reason to stop: there is a default one. */
+static void hpw_lane_tables(hpw_lane_t *lane)
+{
+    char sql[128];
+    int64_t now = hpw_monotonic_ms();
+
+    if (lane->made_ms && now - lane->made_ms < HPW_TABLES_MS)
+        return;
+    lane->made_ms = now;
+    snprintf(sql, sizeof(sql), "SELECT hotpath.make_event_partitions(%d)",
+             (int)lane->settings->partitions_ahead_days);
+    if (hpw_db_run(&lane->db, sql) < 0)
+        hpw_lane_error(lane, "daily partitions not made");
+}
+
+/* Reads where the partition stands. 0 or -1. */
+static int hpw_lane_where(hpw_lane_t *lane)
+{
+    char partition[16];
+    hpw_param_t param = hpw_param_text(partition);
+    PGresult *result;
+    int lost;
+
+    snprintf(partition, sizeof(partition), "%d", lane->partition);
+    result = hpw_db_params(
+        &lane->db,
+        "INSERT INTO hotpath.partitions (partition) VALUES ($1::integer)"
+        " ON CONFLICT (partition) DO NOTHING",
+        1, &param);
+    PQclear(result);
+    if (result == NULL)
+        return -1;
+    result =
+        hpw_db_params(&lane->db,
+                      "SELECT last_position, last_sequence, stream_created"
+                      " FROM hotpath.partitions WHERE partition = $1::integer",
+                      1, &param);
+    if (result == NULL || PQntuples(result) != 1) {
+        PQclear(result);
+        return -1;
+    }
+    lane->position = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    lane->sequence = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
+    lost = strcmp(PQgetvalue(result, 0, 2), lane->pull.created) != 0;
+    if (lost && *PQgetvalue(result, 0, 2)) {
+        lane->counters.stream_losses++;
+        hpw_log(HPW_LOG_ERROR, "the stream is another one than before",
+                hpw_i("partition", lane->partition),
+                hpw_s("before", PQgetvalue(result, 0, 2)),
+                hpw_s("now", lane->pull.created),
+                hpw_i("last_sequence", (int64_t)lane->sequence));
+    }
+    if (lost)
+        lane->sequence = 0;
+    PQclear(result);
+    return 0;
+}
+
+/* Attaches to the stream, trying again while the session lives. 0 or -1. */
+static int hpw_lane_attach(hpw_lane_t *lane)
+{
+    hpw_backoff_t backoff = {100, 2000, 0};
+    hpw_js_error_t error;
+
+    lane->counters.state = HPW_LANE_ATTACHING;
+    while (!hpw_stopping()) {
+        if (hpw_pull_attach(&lane->pull, lane->settings, lane->partition,
+                            &error) == 0)
+            break;
+        hpw_log(HPW_LOG_WARN, "stream not usable",
+                hpw_i("partition", lane->partition),
+                hpw_s("stream", lane->pull.stream), hpw_i("code", error.code),
+                hpw_s("error", error.text));
+        hpw_backoff_sleep(&backoff);
+        /* keeps the lease as well */
+        if (hpw_db_run(&lane->db, "SELECT 1") < 0)
+            return -1;
+    }
+    if (hpw_stopping() || hpw_lane_where(lane) != 0)
+        return -1;
+    lane->asked_ms = hpw_monotonic_ms();
+    lane->counters.position = lane->position;
+    lane->counters.sequence = lane->sequence;
+    lane->counters.state = HPW_LANE_HELD;
+    hpw_log(HPW_LOG_INFO, "lane held", hpw_i("partition", lane->partition),
+            hpw_s("stream", lane->pull.stream),
+            hpw_s("created", lane->pull.created),
+            hpw_i("sequence", (int64_t)lane->sequence),
+            hpw_i("position", lane->position));
+    return 0;
+}
+
+/* Messages to ask for: as many as made up a batch lately. */
+static int hpw_lane_wanted(const hpw_lane_t *lane)
+{
+    uint64_t messages = lane->counters.messages, events = lane->counters.events;
+    uint64_t each = messages && events > messages ? events / messages : 1;
+
+    return (int)((uint64_t)lane->settings->batch_events / each) + 1;
+}
+
+/* Gathers a batch: waits for a first message, then takes what is there and
+ * what comes within coalesce_ms. 0, or -1 to attach again. */
+static int hpw_lane_collect(hpw_lane_t *lane)
+{
+    const hpw_drain_settings_t *settings = lane->settings;
+    hpw_batch_t *batch = &lane->batch;
+    hpw_message_t message;
+    int64_t until = 0;
+    int rc, wait_ms = HPW_IDLE_MS, wanted = hpw_lane_wanted(lane);
+
+    while (batch->item_count < settings->batch_events &&
+           batch->bytes < (size_t)settings->batch_bytes) {
+        rc = hpw_pull_next(&lane->pull, wanted, wait_ms, &message);
+        if (rc < 0)
+            return batch->message_count ? 0 : -1; /* store these first */
+        if (rc == 0 && (until == 0 || hpw_monotonic_ms() >= until))
+            break;
+        if (rc == 1)
+            hpw_batch_add(batch, &message);
+        if (until == 0)
+            until = hpw_monotonic_ms() + settings->coalesce_ms;
+        wait_ms = (int)(until - hpw_monotonic_ms());
+        if (wait_ms < 1)
+            wait_ms = 1;
+    }
+    hpw_pull_ask(&lane->pull, wanted); /* the next ones come meanwhile */
+    return 0;
+}
+
+static void hpw_lane_count(hpw_lane_t *lane, uint64_t commit_us)
+{
+    hpw_lane_counters_t *counters = &lane->counters;
+    const hpw_batch_t *batch = &lane->batch;
+    uint64_t fates[4] = {0};
+    int i;
+
+    for (i = 0; i < batch->item_count; i++) {
+        fates[batch->items[i].fate]++;
+        if (batch->items[i].fate == HPW_FATE_CONFLICT ||
+            batch->items[i].fate == HPW_FATE_DEAD)
+            hpw_notice_end(&lane->notice, &batch->items[i]);
+    }
+    counters->batches++;
+    counters->messages += (uint64_t)batch->message_count;
+    counters->events += (uint64_t)batch->item_count;
+    counters->duplicates += fates[HPW_FATE_DUPLICATE];
+    counters->conflicts += fates[HPW_FATE_CONFLICT];
+    counters->dead += fates[HPW_FATE_DEAD];
+    counters->frames_invalid += (uint64_t)batch->broken_count;
+    counters->commit_us += commit_us;
+    counters->position = lane->position;
+    counters->sequence = lane->sequence;
+}
+
+static int hpw_lane_commit(hpw_lane_t *lane)
+{
+    int64_t begun_us = hpw_unix_us(), took_us;
+    int i;
+
+    if (hpw_store_batch(lane) != 0) {
+        lane->counters.retries++;
+        return -1;
+    }
+    lane->asked_ms = hpw_monotonic_ms();
+    took_us = hpw_unix_us() - begun_us;
+    /* committed: from here on a crash costs a repeat and nothing else */
+    for (i = 0; i < lane->batch.message_count; i++)
+        hpw_pull_ack(&lane->pull, &lane->batch.messages[i]);
+    hpw_lane_count(lane, took_us > 0 ? (uint64_t)took_us : 0);
+    hpw_notice_publish(lane);
+    return 0;
+}
+
+/* Works with the lock held until the session is lost or the process stops. */
+static void hpw_lane_hold(hpw_lane_t *lane, hpw_backoff_t *backoff)
+{
+    int64_t idle_ms = lane->settings->lease_ms / 4;
+
+    while (!hpw_stopping()) {
+        if (lane->pull.sub == NULL && hpw_lane_attach(lane) != 0)
+            return;
+        if (hpw_lane_collect(lane) != 0) {
+            hpw_pull_detach(&lane->pull);
+            hpw_backoff_sleep(backoff);
+            continue;
+        }
+        if (lane->batch.message_count) {
+            if (hpw_lane_commit(lane) != 0)
+                return;
+            hpw_backoff_reset(backoff);
+            lane->counters.pending = lane->batch.pending;
+            hpw_batch_reset(&lane->batch);
+        } else if (!hpw_db_alive(&lane->db) ||
+                   (hpw_monotonic_ms() - lane->asked_ms >= idle_ms &&
+                    hpw_db_run(&lane->db, "SELECT 1") < 0)) {
+            hpw_lane_error(lane, "session lost");
+            return;
+        } else if (hpw_monotonic_ms() - lane->asked_ms >= idle_ms) {
+            lane->asked_ms = hpw_monotonic_ms();
+        }
+        if (hpw_monotonic_ms() - lane->notice.sent_ms >= HPW_NOTICE_MS)
+            hpw_notice_publish(lane);
+        hpw_lane_tables(lane);
+    }
+}
+
+void *hpw_lane_run(void *data)
+{
+    hpw_lane_t *lane = data;
+    hpw_backoff_t backoff = {100, 5000, 0};
+    int64_t since_ms;
+
+    hpw_batch_init(&lane->batch);
+    lane->pull.nats = lane->nats;
+    while (!hpw_stopping()) {
+        if (hpw_lane_lock(lane) == 0) {
+            since_ms = hpw_monotonic_ms();
+            hpw_lane_hold(lane, &backoff);
+            /* an idle lane that held for a while was a good one too */
+            if (hpw_monotonic_ms() - since_ms > HPW_GOOD_MS)
+                hpw_backoff_reset(&backoff);
+        }
+        hpw_pull_detach(&lane->pull);
+        hpw_batch_reset(&lane->batch);
+        hpw_db_close(&lane->db);
+        if (!hpw_stopping()) {
+            lane->counters.state = HPW_LANE_CONNECTING;
+            hpw_backoff_sleep(&backoff);
+        }
+    }
+    lane->counters.state = HPW_LANE_STOPPED;
+    hpw_log(HPW_LOG_INFO, "lane left", hpw_i("partition", lane->partition));
+    hpw_batch_free(&lane->batch);
+    hpw_store_free(&lane->store);
+    hpw_buf_free(&lane->notice.text);
+    return NULL;
+}

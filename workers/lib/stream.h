@@ -1,0 +1,66 @@
+/*
+ * stream.h: the connection to NATS, and JetStream's API as JSON.
+ *
+ * nats.c keeps the connection (its own threads, reconnecting for ever);
+ * JetStream is asked through its request subjects, because the definitions in
+ * schemas/streams/ are then passed through word for word, whatever a version
+ * of the library knows of them, and because the creation time of a stream has
+ * to be kept exactly as the broker writes it.
+ *
+ * One hpw_nats_t a process, shared by its lanes: every call is thread safe.
+ */
+#ifndef HPW_STREAM_H
+#define HPW_STREAM_H
+
+#include <nats/nats.h>
+
+#include <cjson/cJSON.h>
+
+#include "buffer.h"
+#include "settings.h"
+
+typedef struct {
+    natsConnection *nc;
+    /* written by nats.c's threads */
+    _Atomic int connected;
+    _Atomic int closing;
+    _Atomic uint64_t reconnects;
+} hpw_nats_t;
+
+/* Connects, trying again with backoff until it works. 0, or -1 where the
+ * process was asked to stop first. Settings that cannot work (a credentials
+ * file that is not there) are logged and retried like the rest. */
+int hpw_nats_open(hpw_nats_t *nats, const hpw_common_t *settings,
+                  const char *program);
+/* One try. 0, or -1 with a sentence in error. */
+int hpw_nats_try(hpw_nats_t *nats, const hpw_common_t *settings,
+                 const char *program, char *error, size_t size);
+/* Sends what is buffered, waits for it a little, and closes. */
+void hpw_nats_close(hpw_nats_t *nats);
+
+#define HPW_JS_STREAM_UNKNOWN 10059
+#define HPW_JS_CONSUMER_UNKNOWN 10014
+
+typedef struct {
+    int code; /* 0: fine; -1: no answer; else JetStream's err_code */
+    char text[256];
+} hpw_js_error_t;
+
+/* Asks $JS.API.<call> with a JSON body (NULL: none). The reply belongs to the
+ * caller (cJSON_Delete); NULL where error->code is not 0. */
+cJSON *hpw_js_call(hpw_nats_t *nats, const char *call, const char *body,
+                   hpw_js_error_t *error);
+
+/* Publishes to a stream and waits for its ack, which must come from the
+ * stream named. 0, or -1 with error set. */
+int hpw_js_publish(hpw_nats_t *nats, const char *subject, const char *stream,
+                   const char *message_id, const void *data, size_t len,
+                   hpw_js_error_t *error);
+
+/* A definition out of schemas/streams/ with {partition} and the names of the
+ * settings put in. The caller deletes it; NULL with a sentence in error.
+ * partition -1 leaves {partition} standing. */
+cJSON *hpw_definition_read(const hpw_common_t *settings, const char *path,
+                           int partition, char *error, size_t size);
+
+#endif
