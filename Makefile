@@ -17,6 +17,7 @@ export LC_ALL := C.UTF-8
 STACK := $(PYTHON) deploy/local/stack.py
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 
+.NOTPARALLEL:
 .PHONY: help run stop status logs build build-module build-workers test \
 	unit integration faults sanitize fuzz bench lint clean packages-run \
 	packages-test

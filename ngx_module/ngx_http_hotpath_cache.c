@@ -1255,7 +1255,7 @@ ngx_http_hotpath_cache_write_locked(ngx_http_hotpath_cache_place_t *place,
 
     need = ngx_http_hotpath_cache_cells(key->len + document->len);
 
-    while (need--) {
+    do {
 
         if (stripe->free != NGX_HTTP_HOTPATH_CACHE_NIL) {
             n = stripe->free;
@@ -1314,7 +1314,8 @@ ngx_http_hotpath_cache_write_locked(ngx_http_hotpath_cache_place_t *place,
         }
 
         head->last = n;
-    }
+
+    } while (--need);
 
     __atomic_store_n(&cell->next, NGX_HTTP_HOTPATH_CACHE_NIL,
                      __ATOMIC_RELAXED);

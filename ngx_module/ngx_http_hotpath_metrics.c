@@ -243,7 +243,7 @@ ngx_http_hotpath_metrics_text(ngx_pool_t *pool, ngx_uint_t openmetrics)
     ngx_uint_t                  i;
     ngx_http_hotpath_metric_t  *m, *previous;
 
-    size = 0;
+    size = sizeof("# EOF\n");
 
     for (i = 0; i < NGX_HTTP_HOTPATH_METRIC_N; i++) {
         m = &ngx_http_hotpath_metrics_table[i];

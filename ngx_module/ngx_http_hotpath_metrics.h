@@ -108,7 +108,8 @@ void ngx_http_hotpath_metrics_start(ngx_cycle_t *cycle);
 uint64_t ngx_http_hotpath_metric_sum(ngx_uint_t metric);
 
 /* All of them as Prometheus text 0.0.4 (or OpenMetrics 1.0 without its last
- * "# EOF" line), in a new buffer from pool; NULL where there is no memory. */
+ * "# EOF" line, but with room for it), in a new buffer from pool; NULL where
+ * there is no memory. */
 ngx_buf_t *ngx_http_hotpath_metrics_text(ngx_pool_t *pool,
     ngx_uint_t openmetrics);
 

@@ -53,6 +53,11 @@ PORTS = {
     "project": ("HOTPATH_PORT_PROJECT", 19102),
 }
 
+# The whole environment of a server, but for what is its own: one started from
+# another terminal is no other server.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+                       "/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
 NGINX_CONF = """\
 # Written by deploy/local/stack.py at every start; change config/ instead.
 load_module {module};
@@ -67,6 +72,7 @@ events {{
 }}
 http {{
     include {config}/paths.conf;
+    access_log off;
     include backends.conf;
     include {hotpath};
     {http}
@@ -210,9 +216,8 @@ class Stack:
 
     def worker_env(self, name=None):
         """The environment of a worker or of hotpathctl."""
-        env = {key: value for key, value in os.environ.items()
-               if not key.startswith("HOTPATH_")}
-        env.update(
+        env = dict(
+            ENVIRONMENT,
             HOTPATH_NATS_URL=f"nats://{HOST}:{self.ports['nats']}",
             HOTPATH_POSTGRES=self.conninfo(),
             HOTPATH_REDIS=f"{HOST}:{self.ports['redis']}",
@@ -245,9 +250,7 @@ class Stack:
         return path
 
     def _process(self, name, user, command, ready, port, **more):
-        more.setdefault("env", {
-            key: value for key, value in os.environ.items()
-            if not key.startswith("HOTPATH_")})
+        more.setdefault("env", ENVIRONMENT)
         return Process(name, self.directory, self._as_user(user) + command,
                        ready=ready, port=self.ports[port], **more)
 
@@ -299,7 +302,10 @@ class Stack:
         return self._process(
             name, "nobody", [binary, "-c", conf],
             lambda: http_status(self.ports[name], "/health/ready") == 200,
-            name, env=self.worker_env(name), watched=(binary, conf))
+            name, env=self.worker_env(name),
+            watched=(binary, conf, *sorted(glob.glob(
+                os.path.join(ROOT, "schemas", "**", "*.[sj]*"),
+                recursive=True))))
 
     def _make_drain(self):
         return self._make_worker("drain")
@@ -309,9 +315,7 @@ class Stack:
 
     def _make_nginx(self):
         conf = self.path("nginx", "nginx.conf")
-        env = {key: value for key, value in os.environ.items()
-               if not key.startswith("HOTPATH_")}
-        env.update(self.env)
+        env = {**ENVIRONMENT, **self.env}
         # A module built with a sanitizer needs its runtime loaded first.
         if os.environ.get("HOTPATH_PRELOAD"):
             env["LD_PRELOAD"] = os.environ["HOTPATH_PRELOAD"]
@@ -546,7 +550,7 @@ def command_status():
         print(f"{'instance':10} {stack.url}/health/ready answers "
               f"{http_status(stack.ports['http'], '/health/ready')}")
         print(f"{'database':10} psql \"{stack.conninfo()}\"")
-    return 1 if down else 0
+    return 1 if 0 < down < len(NAMES) else 0
 
 
 def command_logs():

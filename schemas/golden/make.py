@@ -147,6 +147,7 @@ def make_ids():
         (b"page_view", b"null"),
         (b"x" * 255, filler(5000, "payload")),
         (b"block", filler(64, "b")),
+        (b"y" * 300, b"1"),
         (b"", b""),
     ]]
 

@@ -472,6 +472,7 @@ static void test_host(void **state)
         "a:x",
         "a:65536",
         "a:123456",
+        "a:000080",
         "a:-1",
         "a:80:80",
         "a b",
@@ -506,6 +507,9 @@ static void test_host(void **state)
         "[::1 ]",
         "[2001:0db8:0000:0000:0000:0000:0000:000000000000001]",
         "a[::1]",
+        /* longer than an address ever is, by one byte and by two */
+        "[2001:0db8:0000:0000:0000:0000:255.255.255.2550]",
+        "[2001:0db8:0000:0000:0000:00000:255.255.255.2550]",
     };
 
     hp_str_t copy;

@@ -202,6 +202,7 @@ static void test_refused(void **state)
         {"\"\\ud800\\ud800\"", HP_JSON_SURROGATE, 1},
         {"\"\\ud800\\ue000\"", HP_JSON_SURROGATE, 1},
         {"\"\\udc00\\ud800\"", HP_JSON_SURROGATE, 1},
+        {"\"\\udc00\\udc00\"", HP_JSON_SURROGATE, 1},
         {"\"\\ud800\\udc00\\udc00\"", HP_JSON_SURROGATE, 13},
         {"\"\\ud800\\u12\"", HP_JSON_SYNTAX, 11},
         {"\"\\ud800\\udcG0\"", HP_JSON_SYNTAX, 11},

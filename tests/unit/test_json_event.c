@@ -180,6 +180,7 @@ static void test_event_refused(void **state)
         {"{\"payloa\\u0065\":1}", HP_JSON_MEMBER_UNKNOWN, 1},
         {"{\"\\\\u0070ayload\":1}", HP_JSON_MEMBER_UNKNOWN, 1},
         {"{\"eventtype\":\"t\"}", HP_JSON_MEMBER_UNKNOWN, 1},
+        {"{\"\\u0070ayloa\":1}", HP_JSON_MEMBER_UNKNOWN, 1},
         /* nine bytes with a backslash are not the nine of the name */
         {"{\"e\\u0076Ty\":\"t\"}", HP_JSON_MEMBER_UNKNOWN, 1},
         {"{\"payload\":1,\"payload\":1}", HP_JSON_MEMBER_DUPLICATE, 13},
@@ -466,6 +467,9 @@ static void test_member(void **state)
         {"{\"a\":1}", "ab", "", 0},
         {"{\"\\u0061b\":1}", "a", "", 0},
         {"{\"\\u0061\":1}", "abcdefgh", "", 0},
+        {"{\"\\u0061\":1}", "ab", "", 0},
+        {"{\"\\u0062\":1}", "a", "", 0},
+        {"{\"\\u0061\\u0063\":1}", "ab", "", 0},
         /* no object, or none that was checked */
         {"", "a", "", 0},
         {"[]", "a", "", 0},
