@@ -75,7 +75,7 @@ fail(scan_t *scan, hp_json_status_t status, const unsigned char *at)
 /* p is at the backslash. */
 static const unsigned char *scan_escape(scan_t *scan, const unsigned char *p)
 {
-    const unsigned char *bad, *end;
+    const unsigned char *bad = p, *end;
     int32_t code, low;
 
     end = scan->end;
