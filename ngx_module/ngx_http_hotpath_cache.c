@@ -634,6 +634,8 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
     buffer.data = NULL;
     buffer.size = 0;
 
+    rc = NGX_DECLINED;
+
     ngx_http_hotpath_cache_place(cache, key, &place);
 
     for (i = 0; i < NGX_HTTP_HOTPATH_CACHE_TRIES; i++) {

@@ -193,6 +193,8 @@ ngx_http_hotpath_metrics_handler(ngx_http_request_t *r)
     }
 
     if (openmetrics) {
+        b->last = ngx_cpymem(b->last, "# EOF\n", sizeof("# EOF\n") - 1);
+
         ngx_str_set(&type, "application/openmetrics-text; version=1.0.0; "
                            "charset=utf-8");
     } else {

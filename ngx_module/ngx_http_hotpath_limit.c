@@ -1,13 +1,12 @@
 /*
- * ngx_http_hotpath_limit.c: rate limits per key and bounds on requests in
- * flight.
+ * ngx_http_hotpath_limit.c: rate limits per key; whether a request may pass.
  *
- * Owns the limit zones (one each hotpath_limit_zone, with its keys) and the
- * zone "hotpath_inflight"; nginx frees both with their cycle. Runs in workers,
- * in the preaccess phase, and gives a request in flight back when its pool is
- * destroyed. Zone locks are held for some hundred nanoseconds, one per zone and
- * request, always taken in the order of the zones' names; nothing may be
- * allocated, evaluated or logged while one is held.
+ * Owns the limit zones (one each hotpath_limit_zone, with its keys); nginx
+ * frees them with their cycle. Runs in workers, in the preaccess phase, and
+ * gives a request in flight back when its pool is destroyed. Zone locks are
+ * held for some hundred nanoseconds, one per zone and request, always taken in
+ * the order of the zones' names; nothing may be allocated, evaluated or logged
+ * while one is held.
  *
  * A busy lock lets the request pass that limit (LIMIT_BYPASSED counts it): a
  * limiter that refused because of its own trouble would be an outage.
@@ -19,7 +18,6 @@
 #include "ngx_http_hotpath_metrics.h"
 #include "core/hp_id.h"
 #include "core/hp_rate.h"
-#include <signal.h>
 #include <sys/random.h>
 
 
@@ -32,12 +30,6 @@
 #define NGX_HTTP_HOTPATH_LIMIT_DIGEST     255
 #define NGX_HTTP_HOTPATH_LIMIT_MAX        8    /* zones of one location */
 #define NGX_HTTP_HOTPATH_LIMIT_POLICY     64
-
-#define NGX_HTTP_HOTPATH_INFLIGHT_MAGIC   0x544847494c465048ULL /* HPFLIGHT */
-#define NGX_HTTP_HOTPATH_INFLIGHT_LAYOUT  1
-#define NGX_HTTP_HOTPATH_INFLIGHT_MAX     60   /* rows of four cache lines */
-#define NGX_HTTP_HOTPATH_INFLIGHT_RETRY_S 1
-#define NGX_HTTP_HOTPATH_INFLIGHT_DEAD_MS 1000
 
 #define NGX_HTTP_HOTPATH_SECOND_NS        1000000000
 
@@ -118,40 +110,6 @@ typedef struct {
 } ngx_http_hotpath_limit_try_t;
 
 
-/*
- * Requests in flight that one process holds. All fields are written by that
- * process, without a lock; others read them; pid is also set to 0, by
- * compare-and-swap, by whoever finds its process dead, and then the row counts
- * for nothing. config says by which configuration's numbering the counts are:
- * old and new workers add up over a reload that left the hotpath_inflight
- * directives as they were, and not otherwise. counts[i] is that of
- * inflight_id i + 1.
- */
-typedef struct {
-    ngx_atomic_t                       pid;
-    uint64_t                           config;
-    uint32_t                           counts[NGX_HTTP_HOTPATH_INFLIGHT_MAX];
-} __attribute__((aligned(NGX_HTTP_HOTPATH_CACHE_LINE)))
-  ngx_http_hotpath_inflight_row_t;
-
-
-/* rows_used: one more than the highest process slot that ever had a row;
- * raised by starting processes, by compare-and-swap. */
-typedef struct {
-    ngx_http_hotpath_region_t          region;
-    ngx_atomic_t                       rows_used;
-    ngx_http_hotpath_inflight_row_t    rows[NGX_MAX_PROCESSES];
-} ngx_http_hotpath_inflight_sh_t;
-
-
-/* The directives of one configuration: data of the in-flight zone. */
-typedef struct {
-    ngx_http_hotpath_inflight_sh_t    *sh;
-    ngx_uint_t                         last_id;
-    uint64_t                           config;
-} ngx_http_hotpath_inflight_zone_t;
-
-
 /* Marks a request as seen; count is what it holds, NULL for nothing. */
 typedef struct {
     uint32_t                          *count;
@@ -163,9 +121,6 @@ static ngx_int_t ngx_http_hotpath_limit_init_zone(ngx_shm_zone_t *zone,
 static ngx_int_t ngx_http_hotpath_limit_rate(ngx_str_t *value,
     ngx_int_t *count, ngx_int_t *period_s);
 static ngx_int_t ngx_http_hotpath_limit_policy_valid(ngx_str_t *policy);
-static ngx_int_t ngx_http_hotpath_inflight_init_zone(ngx_shm_zone_t *zone,
-    void *data);
-static ngx_shm_zone_t *ngx_http_hotpath_inflight_zone(ngx_cycle_t *cycle);
 
 static ngx_int_t ngx_http_hotpath_limit_seen(ngx_http_request_t *r);
 static void ngx_http_hotpath_limit_cleanup(void *data);
@@ -183,22 +138,10 @@ static ngx_int_t ngx_http_hotpath_limit_headers(ngx_http_request_t *r,
 static uint64_t ngx_http_hotpath_limit_seconds(int64_t ns);
 static size_t ngx_http_hotpath_limit_key_size(
     ngx_http_hotpath_limit_key_t *key);
-static ngx_uint_t ngx_http_hotpath_inflight_full(ngx_uint_t id,
-    ngx_uint_t bound);
-static ngx_uint_t ngx_http_hotpath_inflight_sum(ngx_uint_t id);
 
 
-static ngx_str_t  ngx_http_hotpath_inflight_zone_name =
-    ngx_string("hotpath_inflight");
-
-/* Their addresses tell nginx which zones are this room's. */
+/* Its address tells nginx which zones are this room's. */
 static u_char  ngx_http_hotpath_limit_tag;
-static u_char  ngx_http_hotpath_inflight_tag;
-
-/* Of this process, set when it starts; NULL: no bound in its configuration. */
-static ngx_http_hotpath_inflight_sh_t   *ngx_http_hotpath_inflight_sh;
-static ngx_http_hotpath_inflight_row_t  *ngx_http_hotpath_inflight_row;
-static ngx_msec_t                        ngx_http_hotpath_inflight_checked;
 
 
 char *
@@ -561,67 +504,6 @@ ngx_http_hotpath_limit_policy_valid(ngx_str_t *policy)
 }
 
 
-char *
-ngx_http_hotpath_inflight_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_hotpath_limit_conf_t     *lcf;
-
-    ngx_int_t                          n;
-    ngx_str_t                         *value;
-    ngx_shm_zone_t                    *shm_zone;
-    ngx_http_core_loc_conf_t          *clcf;
-    ngx_http_hotpath_inflight_zone_t  *zone;
-
-    lcf = (ngx_http_hotpath_limit_conf_t *) ((u_char *) conf + cmd->offset);
-
-    if (lcf->inflight_id) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    n = ngx_atoi(value[1].data, value[1].len);
-
-    if (n == NGX_ERROR) {
-        return "invalid number";
-    }
-
-    shm_zone = ngx_shared_memory_add(cf, &ngx_http_hotpath_inflight_zone_name,
-                                     0, &ngx_http_hotpath_inflight_tag);
-    if (shm_zone == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    zone = shm_zone->data;
-
-    if (zone == NULL) {
-        zone = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_inflight_zone_t));
-        if (zone == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        shm_zone->data = zone;
-    }
-
-    if (zone->last_id == NGX_HTTP_HOTPATH_INFLIGHT_MAX) {
-        return "is used more than 60 times";
-    }
-
-    /* The numbering is told apart by where its directives stand, not by their
-     * bounds: a bound changed at reload goes on with what is in flight. */
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    zone->config = hp_hash64(clcf->name.data, clcf->name.len,
-                             zone->config + 1);
-
-    lcf->inflight_id = ++zone->last_id;
-    lcf->inflight = n;
-
-    return NGX_CONF_OK;
-}
-
-
 void
 ngx_http_hotpath_limit_merge(ngx_http_hotpath_limit_conf_t *prev,
     ngx_http_hotpath_limit_conf_t *conf)
@@ -630,124 +512,7 @@ ngx_http_hotpath_limit_merge(ngx_http_hotpath_limit_conf_t *prev,
         conf->limits = prev->limits;
     }
 
-    if (conf->inflight_id == 0) {
-        conf->inflight_id = prev->inflight_id;
-        conf->inflight = prev->inflight;
-    }
-}
-
-
-ngx_int_t
-ngx_http_hotpath_limit_init(ngx_conf_t *cf)
-{
-    size_t           size;
-    ngx_shm_zone_t  *zone;
-
-    zone = ngx_http_hotpath_inflight_zone(cf->cycle);
-
-    if (zone == NULL) {
-        return NGX_OK;
-    }
-
-    /* With what nginx's slab pool keeps for itself: less than 1/64. */
-
-    size = sizeof(ngx_http_hotpath_inflight_sh_t);
-
-    zone->shm.size = ngx_align(size + size / 64 + 8 * ngx_pagesize,
-                               ngx_pagesize);
-    zone->init = ngx_http_hotpath_inflight_init_zone;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_inflight_init_zone(ngx_shm_zone_t *shm_zone, void *data)
-{
-    ngx_uint_t                         fresh;
-    ngx_http_hotpath_inflight_sh_t    *sh;
-    ngx_http_hotpath_inflight_zone_t  *zone;
-
-    zone = shm_zone->data;
-
-    sh = ngx_http_hotpath_region_init(shm_zone,
-                                      NGX_HTTP_HOTPATH_INFLIGHT_MAGIC,
-                                      NGX_HTTP_HOTPATH_INFLIGHT_LAYOUT, &fresh);
-    if (sh == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (sh->region.size < sizeof(ngx_http_hotpath_inflight_sh_t)) {
-        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
-                      "shared memory zone \"%V\" is too small",
-                      &shm_zone->shm.name);
-        return NGX_ERROR;
-    }
-
-    zone->sh = sh;
-
-    return NGX_OK;
-}
-
-
-/* The in-flight zone of a cycle, or NULL where no location wants one. */
-
-static ngx_shm_zone_t *
-ngx_http_hotpath_inflight_zone(ngx_cycle_t *cycle)
-{
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_shm_zone_t   *zone;
-
-    for (part = &cycle->shared_memory.part; part; part = part->next) {
-        zone = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-            if (zone[i].tag == &ngx_http_hotpath_inflight_tag) {
-                return &zone[i];
-            }
-        }
-    }
-
-    return NULL;
-}
-
-
-void
-ngx_http_hotpath_limit_start(ngx_cycle_t *cycle)
-{
-    ngx_shm_zone_t                    *shm_zone;
-    ngx_atomic_uint_t                  used, slot;
-    ngx_http_hotpath_inflight_sh_t    *sh;
-    ngx_http_hotpath_inflight_row_t   *row;
-    ngx_http_hotpath_inflight_zone_t  *zone;
-
-    shm_zone = ngx_http_hotpath_inflight_zone(cycle);
-
-    if (shm_zone == NULL) {
-        return;
-    }
-
-    zone = shm_zone->data;
-    sh = zone->sh;
-    slot = ngx_process_slot;
-    row = &sh->rows[slot];
-
-    ngx_memzero(row->counts, sizeof(row->counts));
-    row->config = zone->config;
-
-    ngx_memory_barrier();
-
-    row->pid = (ngx_atomic_uint_t) ngx_pid;
-
-    do {
-        used = sh->rows_used;
-
-    } while (used <= slot
-             && !ngx_atomic_cmp_set(&sh->rows_used, used, slot + 1));
-
-    ngx_http_hotpath_inflight_sh = sh;
-    ngx_http_hotpath_inflight_row = row;
+    ngx_http_hotpath_inflight_merge(&prev->inflight, &conf->inflight);
 }
 
 
@@ -759,7 +524,7 @@ ngx_http_hotpath_limit_check(ngx_http_request_t *r,
     ngx_pool_cleanup_t                *cln;
     ngx_http_hotpath_limit_cleanup_t  *held;
 
-    if (r != r->main || (conf->limits == NULL && conf->inflight == 0)) {
+    if (r != r->main || (conf->limits == NULL && conf->inflight.bound == 0)) {
         return NGX_DECLINED;
     }
 
@@ -783,13 +548,8 @@ ngx_http_hotpath_limit_check(ngx_http_request_t *r,
      * This process counts itself in only after the rates have admitted; no
      * other request of this process comes between. */
 
-    if (conf->inflight
-        && ngx_http_hotpath_inflight_full(conf->inflight_id, conf->inflight))
-    {
-        ngx_http_hotpath_count(INFLIGHT_REJECTED);
-
+    if (ngx_http_hotpath_inflight_full(&conf->inflight)) {
         *retry_s = NGX_HTTP_HOTPATH_INFLIGHT_RETRY_S;
-
         return NGX_AGAIN;
     }
 
@@ -801,11 +561,7 @@ ngx_http_hotpath_limit_check(ngx_http_request_t *r,
         }
     }
 
-    if (conf->inflight && ngx_http_hotpath_inflight_row) {
-        held->count =
-              &ngx_http_hotpath_inflight_row->counts[conf->inflight_id - 1];
-        (*held->count)++;
-    }
+    held->count = ngx_http_hotpath_inflight_take(&conf->inflight);
 
     return NGX_OK;
 }
@@ -1176,73 +932,4 @@ ngx_http_hotpath_limit_key_size(ngx_http_hotpath_limit_key_t *key)
 {
     return key->len == NGX_HTTP_HOTPATH_LIMIT_DIGEST ? HP_FINGERPRINT_SIZE
                                                      : key->len;
-}
-
-
-/*
- * Whether as many are in flight as may be. Workers that ask at the same moment
- * do not see one another, so the bound may be passed for a moment, by less than
- * the number of workers. Before refusing, but at most once a second, rows of
- * dead processes are taken out: those of workers that were killed and not
- * replaced, such as old ones after a reload.
- */
-
-static ngx_uint_t
-ngx_http_hotpath_inflight_full(ngx_uint_t id, ngx_uint_t bound)
-{
-    ngx_uint_t                        i;
-    ngx_atomic_uint_t                 pid;
-    ngx_http_hotpath_inflight_row_t  *row;
-
-    /* Without a row only where there are no workers ("master_process off") and
-     * the bound came with a reload. */
-
-    if (ngx_http_hotpath_inflight_row == NULL
-        || ngx_http_hotpath_inflight_sum(id) < bound)
-    {
-        return 0;
-    }
-
-    if (ngx_current_msec - ngx_http_hotpath_inflight_checked
-        < NGX_HTTP_HOTPATH_INFLIGHT_DEAD_MS)
-    {
-        return 1;
-    }
-
-    ngx_http_hotpath_inflight_checked = ngx_current_msec;
-
-    for (i = 0; i < ngx_http_hotpath_inflight_sh->rows_used; i++) {
-        row = &ngx_http_hotpath_inflight_sh->rows[i];
-        pid = row->pid;
-
-        if (pid != 0 && kill((ngx_pid_t) pid, 0) == -1
-            && ngx_errno == NGX_ESRCH)
-        {
-            (void) ngx_atomic_cmp_set(&row->pid, pid, 0);
-        }
-    }
-
-    return ngx_http_hotpath_inflight_sum(id) >= bound;
-}
-
-
-static ngx_uint_t
-ngx_http_hotpath_inflight_sum(ngx_uint_t id)
-{
-    ngx_uint_t                        i, n, sum;
-    ngx_http_hotpath_inflight_row_t  *row, *own;
-
-    sum = 0;
-    own = ngx_http_hotpath_inflight_row;
-    n = ngx_http_hotpath_inflight_sh->rows_used;
-
-    for (i = 0; i < n; i++) {
-        row = &ngx_http_hotpath_inflight_sh->rows[i];
-
-        if (row->pid != 0 && row->config == own->config) {
-            sum += *(volatile uint32_t *) &row->counts[id - 1];
-        }
-    }
-
-    return sum;
 }

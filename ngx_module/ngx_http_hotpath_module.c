@@ -186,7 +186,7 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_hotpath_inflight_set,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_hotpath_loc_conf_t, limit),
+      offsetof(ngx_http_hotpath_loc_conf_t, limit.inflight),
       NULL },
 
     { ngx_string("hotpath_write"),
@@ -919,7 +919,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_hotpath_metrics_init(cf) != NGX_OK
-        || ngx_http_hotpath_limit_init(cf) != NGX_OK)
+        || ngx_http_hotpath_inflight_init(cf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -1226,7 +1226,7 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_hotpath_metrics_start(cycle);
-    ngx_http_hotpath_limit_start(cycle);
+    ngx_http_hotpath_inflight_start(cycle);
 
     if (ngx_http_hotpath_read_start(cycle, mcf) != NGX_OK) {
         return NGX_ERROR;

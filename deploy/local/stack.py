@@ -35,7 +35,8 @@ from procs import (  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
-BUILD = os.path.join(ROOT, "var", "build")
+BUILD = os.path.abspath(os.environ.get("HOTPATH_BUILD")
+                        or os.path.join(ROOT, "var", "build"))
 HOST = "127.0.0.1"
 
 # Start order; stopped the other way round.
@@ -175,12 +176,13 @@ class Stack:
     env           dict added to the environment of the workers and of nginx
     settings      {"drain": {...}, "project": {...}} settings of one worker,
                   by their names in the settings file
+    without       names of servers that up() only prepares
     """
 
     def __init__(self, directory, ports=None, *, module=None, nginx=None,
                  workers=2, hotpath=None, routes=None, backends="", main="",
                  http="", server="", env=None, settings=None,
-                 log_level="notice"):
+                 without=(), log_level="notice"):
         self.directory = os.path.abspath(directory)
         self.ports = ports or free_ports()
         self.module = os.path.abspath(
@@ -195,6 +197,7 @@ class Stack:
         self.backends = backends
         self.env = dict(env or {})
         self.settings = settings or {}
+        self.without = tuple(without)
         self.url = f"http://{HOST}:{self.ports['http']}"
         os.makedirs(self.directory, exist_ok=True)
         self.processes = {}
@@ -437,6 +440,9 @@ class Stack:
         started = []
         for name in NAMES:
             process = self.processes[name]
+            if name in self.without:
+                getattr(self, f"_prepare_{name}")()
+                continue
             if process.pid() is not None and process.stale():
                 say(f"{name}: changed, restarting")
                 process.stop()

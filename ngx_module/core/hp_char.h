@@ -210,4 +210,26 @@ static inline unsigned hp_utf8_length(const unsigned char *p,
     return left >= 4 && (p[3] & 0xc0) == 0x80 ? 4 : 0;
 }
 
+/* Writes a code point of at most U+10FFFF; gives the bytes that it takes. */
+static inline unsigned hp_utf8_write(unsigned char dst[4], uint32_t code)
+{
+    unsigned len, i;
+
+    if (code < 0x80) {
+        dst[0] = (unsigned char)code;
+        return 1;
+    }
+
+    len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+
+    for (i = len - 1; i > 0; i--) {
+        dst[i] = (unsigned char)(0x80 | (code & 0x3f));
+        code >>= 6;
+    }
+
+    /* as many ones in front as there are bytes */
+    dst[0] = (unsigned char)(0xf00 >> len | code);
+    return len;
+}
+
 #endif

@@ -13,7 +13,7 @@
  * The rules for numbers are those of numeric_in(), see number_fits().
  *
  * Contract: hp_json.h. Tests: tests/unit/test_json.c (every status with its
- * offset), tests/fuzz/fuzz_json.c, tests/bench/core.c for the speed.
+ * offset), test_json_event.c, tests/fuzz/fuzz_json.c, tests/bench/core.c.
  */
 #include "hp_json.h"
 
@@ -599,17 +599,6 @@ static unsigned decode(unsigned char dst[4], const unsigned char **p,
 
     *p = in + 6;
 
-    if (code < 0x80) {
-        dst[0] = (unsigned char)code;
-        return 1;
-    }
-
-    if (code < 0x800) {
-        dst[0] = (unsigned char)(0xc0 | code >> 6);
-        dst[1] = (unsigned char)(0x80 | (code & 0x3f));
-        return 2;
-    }
-
     if (code >= 0xd800 && code <= 0xdbff && end - in >= 12 && in[6] == '\\' &&
         in[7] == 'u') {
         low = hp_hex4(in + 8, end, &bad);
@@ -617,18 +606,10 @@ static unsigned decode(unsigned char dst[4], const unsigned char **p,
         if (low >= 0xdc00 && low <= 0xdfff) {
             *p = in + 12;
             code = 0x10000 + ((code & 0x3ff) << 10) + (low & 0x3ff);
-            dst[0] = (unsigned char)(0xf0 | code >> 18);
-            dst[1] = (unsigned char)(0x80 | (code >> 12 & 0x3f));
-            dst[2] = (unsigned char)(0x80 | (code >> 6 & 0x3f));
-            dst[3] = (unsigned char)(0x80 | (code & 0x3f));
-            return 4;
         }
     }
 
-    dst[0] = (unsigned char)(0xe0 | code >> 12);
-    dst[1] = (unsigned char)(0x80 | (code >> 6 & 0x3f));
-    dst[2] = (unsigned char)(0x80 | (code & 0x3f));
-    return 3;
+    return hp_utf8_write(dst, (uint32_t)code);
 }
 
 size_t hp_json_unescape(unsigned char *dst, hp_str_t raw)
@@ -650,7 +631,7 @@ size_t hp_json_unescape(unsigned char *dst, hp_str_t raw)
     while (p < end) {
         slash = memchr(p, '\\', (size_t)(end - p));
         run = (size_t)((slash == NULL ? end : slash) - p);
-        memcpy(out, p, run);
+        memmove(out, p, run);
         out += run;
         p += run;
 
@@ -811,7 +792,7 @@ size_t hp_json_compact(unsigned char *dst, hp_str_t raw)
             p += p < end;
         }
 
-        memcpy(out, start, (size_t)(p - start));
+        memmove(out, start, (size_t)(p - start));
         out += p - start;
         p = hp_skip_space(p, end);
     }
@@ -823,7 +804,7 @@ int hp_json_member(hp_str_t object, hp_str_t name, hp_json_slice_t *value,
                    int *is_string)
 {
     const unsigned char *p;
-    hp_json_slice_t slice;
+    hp_json_slice_t slice = { 0 };
     hp_str_t member;
     scan_t scan;
 

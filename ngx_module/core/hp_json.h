@@ -83,11 +83,12 @@ hp_json_status_t hp_json_event(hp_str_t text, unsigned max_depth,
     hp_json_event_t *event);
 
 /* Writes a checked string with its escapes resolved to UTF-8; dst holds at
- * least raw.len bytes; returns the length written, never more than raw.len. */
+ * least raw.len bytes, or is raw.data itself; returns the length written, never
+ * more than raw.len. */
 size_t hp_json_unescape(unsigned char *dst, hp_str_t raw);
 
 /* Copies a checked value without its insignificant white space; dst holds at
- * least raw.len bytes; returns the length written. */
+ * least raw.len bytes, or is raw.data itself; returns the length written. */
 size_t hp_json_compact(unsigned char *dst, hp_str_t raw);
 
 /* Finds a direct member of a checked object by its (unescaped) name and gives

@@ -9,7 +9,8 @@
  * no compiler leaves a call out. A process of its own, one thread, no files.
  * SHA256() is measured beside our own two to show why hp_id.c does not use it.
  *
- * Build and run: make -C tests/unit bench. Numbers: README.md.
+ * Build and run: make -C tests/unit bench. What the design asks for: at most
+ * 130 ns for the event of 157 bytes.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -342,6 +342,12 @@ static void test_unescape(void **state)
         assert_same(result, text_of(cases[i][1]));
         drop(&result);
 
+        /* in place */
+        result = exact_text(cases[i][0]);
+        result.len = hp_json_unescape((unsigned char *)result.data, result);
+        assert_same(result, text_of(cases[i][1]));
+        drop(&result);
+
         /* cut anywhere, where it is no checked string any more: no read or
          * write outside, nothing longer than what came in */
         for (len = 0; len < strlen(cases[i][0]); len++) {
@@ -366,8 +372,12 @@ static void assert_compact(const char *raw, const char *expected)
     assert_same(result, text_of(expected));
     assert_int_equal(hp_json_check(copy, DEPTH, &offset), HP_JSON_OK);
     assert_int_equal(hp_json_check(result, DEPTH, &offset), HP_JSON_OK);
-    drop(&copy);
     drop(&result);
+
+    /* in place */
+    copy.len = hp_json_compact((unsigned char *)copy.data, copy);
+    assert_same(copy, text_of(expected));
+    drop(&copy);
 
     for (len = 0; len < strlen(raw); len++) {
         copy = exact(raw, len);
