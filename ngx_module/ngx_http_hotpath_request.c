@@ -48,6 +48,8 @@ static void ngx_http_hotpath_write_headers(ngx_http_request_t *r,
 static ngx_int_t ngx_http_hotpath_write_key(ngx_http_request_t *r,
     ngx_http_hotpath_write_headers_t *headers, hp_json_slice_t *member,
     hp_str_t *key, ngx_http_hotpath_problem_e *problem);
+static ngx_int_t ngx_http_hotpath_write_string(ngx_http_request_t *r,
+    hp_json_slice_t *slice, hp_str_t *value);
 static ngx_int_t ngx_http_hotpath_write_value(ngx_http_request_t *r,
     hp_json_slice_t *slice, hp_str_t *value);
 static ngx_int_t ngx_http_hotpath_write_partition_key(ngx_http_request_t *r,
@@ -168,7 +170,7 @@ ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
         goto refuse;
     }
 
-    if (ngx_http_hotpath_write_value(r, &json.type, &event.type) != NGX_OK
+    if (ngx_http_hotpath_write_string(r, &json.type, &event.type) != NGX_OK
         || ngx_http_hotpath_write_value(r, &json.payload, &event.payload)
            != NGX_OK)
     {
@@ -459,7 +461,7 @@ ngx_http_hotpath_write_key(ngx_http_request_t *r,
     key->len = 0;
 
     if (member->present) {
-        if (ngx_http_hotpath_write_value(r, member, &body) != NGX_OK) {
+        if (ngx_http_hotpath_write_string(r, member, &body) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -511,17 +513,17 @@ ngx_http_hotpath_write_key(ngx_http_request_t *r,
 }
 
 
-/* A string without its escapes, any other value without its white space. */
+/* What stands in a string, with its escapes resolved. */
 
 static ngx_int_t
-ngx_http_hotpath_write_value(ngx_http_request_t *r, hp_json_slice_t *slice,
+ngx_http_hotpath_write_string(ngx_http_request_t *r, hp_json_slice_t *slice,
     hp_str_t *value)
 {
     u_char  *p;
 
     *value = slice->raw;
 
-    if (!slice->spaced && !slice->escaped) {
+    if (!slice->escaped) {
         return NGX_OK;
     }
 
@@ -531,8 +533,33 @@ ngx_http_hotpath_write_value(ngx_http_request_t *r, hp_json_slice_t *slice,
     }
 
     value->data = p;
-    value->len = slice->spaced ? hp_json_compact(p, slice->raw)
-                               : hp_json_unescape(p, slice->raw);
+    value->len = hp_json_unescape(p, slice->raw);
+
+    return NGX_OK;
+}
+
+
+/* A JSON value without its insignificant white space. */
+
+static ngx_int_t
+ngx_http_hotpath_write_value(ngx_http_request_t *r, hp_json_slice_t *slice,
+    hp_str_t *value)
+{
+    u_char  *p;
+
+    *value = slice->raw;
+
+    if (!slice->spaced) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, slice->raw.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = p;
+    value->len = hp_json_compact(p, slice->raw);
 
     return NGX_OK;
 }
@@ -563,9 +590,8 @@ ngx_http_hotpath_write_partition_key(ngx_http_request_t *r,
         name.len = lcf->partition_member.len;
 
         if (hp_json_member(event->payload, name, &slice, &is_string)) {
-            slice.spaced = 0;
-            slice.escaped = is_string && slice.escaped;
-            return ngx_http_hotpath_write_value(r, &slice, key);
+            return is_string ? ngx_http_hotpath_write_string(r, &slice, key)
+                             : ngx_http_hotpath_write_value(r, &slice, key);
         }
     }
 

@@ -24,6 +24,7 @@ import json
 import os
 import pwd
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -120,18 +121,21 @@ def free_ports():
     return ports
 
 
-def http_status(port, path, timeout_s=1):
-    """The status of a GET on loopback, or None where nobody answers."""
+def http_get(port, path, timeout_s=1):
+    """Status and text of a GET on loopback, None and "" without answer."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        response.read()
-        return response.status
+        return response.status, response.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
-        return None
+        return None, ""
     finally:
         connection.close()
+
+
+def http_status(port, path):
+    return http_get(port, path)[0]
 
 
 def _reachable(path):
@@ -454,11 +458,21 @@ class Stack:
                 process.wait_ready()
         return started
 
+    def _connected(self):
+        """Every nginx worker has its broker; 1 where it cannot be asked."""
+        status, body = http_get(self.ports["http"], "/metrics")
+        match = re.search(r"^hotpath_nats_connections (\d+)", body, re.M)
+        return status != 200 or not match or (
+            int(match.group(1)) >= int(self.options["workers"]))
+
     def wait_ready(self, timeout_s=30):
-        """Until the instance says that it is ready for traffic."""
+        """Until the instance says that it is ready for traffic. That is the
+        word of the one worker that was asked; the metrics speak for all."""
         wait_until(
             lambda: http_status(self.ports["http"], "/health/ready") == 200,
             timeout_s, f"{self.url}/health/ready answers 200")
+        wait_until(self._connected, timeout_s,
+                   "every nginx worker is connected to the broker")
 
     def down(self, say=lambda text: None):
         for name in reversed(NAMES):

@@ -34,7 +34,7 @@ unsigned char *hp_event_write(unsigned char *dst, const hp_event_t *event);
 
 /* Writes the 8 byte header of a group. */
 void hp_event_group_header(unsigned char dst[HP_EVENT_GROUP_HEADER],
-    uint32_t count);
+                           uint32_t count);
 
 typedef struct {
     const unsigned char *pos;

@@ -804,7 +804,7 @@ int hp_json_member(hp_str_t object, hp_str_t name, hp_json_slice_t *value,
                    int *is_string)
 {
     const unsigned char *p;
-    hp_json_slice_t slice = { 0 };
+    hp_json_slice_t slice = {0};
     hp_str_t member;
     scan_t scan;
 

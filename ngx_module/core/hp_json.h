@@ -23,19 +23,19 @@
 
 typedef enum {
     HP_JSON_OK = 0,
-    HP_JSON_EMPTY, /* nothing but white space */
-    HP_JSON_SYNTAX, /* not RFC 8259 */
-    HP_JSON_TRAILING, /* something after the value */
-    HP_JSON_UTF8, /* not UTF-8 (RFC 3629: no overlong, no surrogate) */
-    HP_JSON_NUL, /* \u0000 */
+    HP_JSON_EMPTY,     /* nothing but white space */
+    HP_JSON_SYNTAX,    /* not RFC 8259 */
+    HP_JSON_TRAILING,  /* something after the value */
+    HP_JSON_UTF8,      /* not UTF-8 (RFC 3629: no overlong, no surrogate) */
+    HP_JSON_NUL,       /* \u0000 */
     HP_JSON_SURROGATE, /* a \u escape that is half a pair */
-    HP_JSON_NUMBER, /* outside what numeric stores */
-    HP_JSON_DEPTH, /* nested deeper than max_depth */
+    HP_JSON_NUMBER,    /* outside what numeric stores */
+    HP_JSON_DEPTH,     /* nested deeper than max_depth */
     /* only from hp_json_event(): */
-    HP_JSON_NOT_OBJECT, /* the top level is no object */
+    HP_JSON_NOT_OBJECT,       /* the top level is no object */
     HP_JSON_MEMBER_DUPLICATE, /* one of the known members twice */
-    HP_JSON_MEMBER_UNKNOWN, /* another member than the known ones */
-    HP_JSON_MEMBER_TYPE /* a known member is not of its JSON type */
+    HP_JSON_MEMBER_UNKNOWN,   /* another member than the known ones */
+    HP_JSON_MEMBER_TYPE       /* a known member is not of its JSON type */
 } hp_json_status_t;
 
 /* A stable code for a problem document, such as "json_syntax". */
@@ -73,14 +73,14 @@ typedef struct {
 /* Checks one JSON text. *error_offset is set on any status but OK;
  * max_depth: arrays and objects open at once, 1 to 1000. */
 hp_json_status_t hp_json_check(hp_str_t text, unsigned max_depth,
-    size_t *error_offset);
+                               size_t *error_offset);
 
 /* Checks the whole text and finds the three members, in the same pass. On any
  * status but OK only error_offset means something. raw of payload is the whole
  * value, of a string with its quotes; raw of the others is without. escaped of
  * payload: some string in it holds a backslash. */
 hp_json_status_t hp_json_event(hp_str_t text, unsigned max_depth,
-    hp_json_event_t *event);
+                               hp_json_event_t *event);
 
 /* Writes a checked string with its escapes resolved to UTF-8; dst holds at
  * least raw.len bytes, or is raw.data itself; returns the length written, never
@@ -96,7 +96,7 @@ size_t hp_json_compact(unsigned char *dst, hp_str_t raw);
  * where there are several, as in jsonb. Returns 1 if found, else 0 (also where
  * the value is no object). */
 int hp_json_member(hp_str_t object, hp_str_t name, hp_json_slice_t *value,
-    int *is_string);
+                   int *is_string);
 
 /* Writes text as the inside of a JSON string (escapes quotes, backslash and
  * controls; invalid UTF-8 becomes U+FFFD). Returns bytes written, stops before
