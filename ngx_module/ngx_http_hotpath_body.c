@@ -44,6 +44,7 @@ ngx_http_hotpath_body_read(ngx_http_request_t *r, size_t max,
     ngx_http_hotpath_body_t  *body;
 
     if (r->headers_in.content_length_n > (off_t) max) {
+        ngx_http_hotpath_count(WRITE_REFUSED);
         return ngx_http_hotpath_refuse(r,
                                      NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
     }

@@ -542,11 +542,17 @@ ngx_http_hotpath_nats_write_handler(ngx_event_t *wev)
     c = wev->data;
     nats = c->data;
 
-    if (nats->state == ngx_http_hotpath_nats_connecting
-        && ngx_http_hotpath_nats_established(nats) != NGX_OK)
-    {
-        ngx_http_hotpath_nats_lost(nats, "could not connect");
-        return;
+    if (nats->state == ngx_http_hotpath_nats_connecting) {
+
+        if (ngx_http_hotpath_nats_established(nats) != NGX_OK) {
+            ngx_http_hotpath_nats_lost(nats, "could not connect");
+            return;
+        }
+
+        if (c->read->ready) {
+            /* INFO came with the connection, and its edge was passed over */
+            ngx_post_event(c->read, &ngx_posted_events);
+        }
     }
 
     if (ngx_http_hotpath_nats_send(nats) != NGX_OK) {

@@ -1,9 +1,10 @@
 /*
  * settings.c: what an operator may set, from one file and the environment.
  *
- * Runs once, in main(), before any thread. Text values are copied and never
- * freed: they are wanted until exit. Secrets may come from file or environment
- * and are never printed; --help shows defaults, not values.
+ * Runs once, in main(), before any thread. Text values are copied, freed where
+ * another value takes their place, and otherwise wanted until exit. Secrets may
+ * come from file or environment and are never printed; --help shows defaults,
+ * not values.
  *
  * Refused: unknown names in the file, nested values, duplicates, numbers that
  * are no integers, values out of range. Unknown HOTPATH_ variables are not,
@@ -98,7 +99,8 @@ static int hpw_settings_set(hpw_common_t *base, const hpw_setting_t *setting,
                      (long long)setting->most);
             return -1;
         }
-        *(const char **)place = hpw_strdup(value);
+        free(*(char **)place);
+        *(char **)place = hpw_strdup(value);
         return 0;
     }
 

@@ -52,7 +52,8 @@ typedef struct {
     const hpw_setting_t *own; /* offsets from the start of the same struct */
 } hpw_program_t;
 
-/* Reads the command line and all settings into *common and what follows it.
+/* Reads the command line and all settings into *common and what follows it,
+ * all of it zero or loaded before.
  * Returns the index of the first word after the options. Ends the process for
  * --help, --check (0 where all is well) and for any mistake (2). Sets up the
  * log. */

@@ -14,6 +14,7 @@
  */
 #include "project.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,9 @@ void hpw_cache_close(hpw_cache_t *cache)
 
 static int hpw_cache_fail(hpw_lane_t *lane, const char *text)
 {
+    if (lane->cache.context && lane->cache.context->err == REDIS_ERR_IO &&
+        errno == EAGAIN)
+        text = "no answer in time"; /* instead of errno's words */
     hpw_log(HPW_LOG_WARN, "redis failed", hpw_s("model", lane->model->name),
             hpw_i("partition", lane->partition), hpw_s("error", text));
     hpw_cache_close(&lane->cache);
