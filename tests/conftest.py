@@ -34,15 +34,23 @@ def _remove_data(directory):
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
 
 
-def pytest_sessionstart():
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Temporary directories of tests are below var/ like all else."""
     os.umask(0o022)
     os.makedirs(RUN, exist_ok=True)
+    config.option.basetemp = config.option.basetemp or os.path.join(
+        RUN, "tmp")
+
+
+def pytest_sessionstart():
     for name in os.listdir(DIRECTORY):
         if not name.isdigit() or os.path.exists(f"/proc/{name}"):
             continue
         left = os.path.join(DIRECTORY, name)
         for instance in os.listdir(left):
-            TestStack(os.path.join(left, instance)).down()
+            if os.path.isdir(os.path.join(left, instance, "pid")):
+                TestStack(os.path.join(left, instance)).down()
         shutil.rmtree(left)
 
 

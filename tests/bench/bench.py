@@ -50,6 +50,11 @@ location = /discard {{ default_type application/json; return 202 '{accepted}'; }
 location = /static {{ default_type application/json; return 200 '{document}'; }}
 """
 
+ACCEPTED = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
+            '"status":"accepted"}')
+DOCUMENT = ('{"productId":42,"amount":19.99,"currency":"EUR",'
+            '"lastUpdatedAt":"2026-01-31T12:00:00.123456Z"}')
+
 
 def wrk(url, connections, seconds, script=None, pipeline=None):
     """Requests per second; any answer but 2xx is an error."""
@@ -127,12 +132,8 @@ def main():
     os.makedirs(base, exist_ok=True)
     directory = tempfile.mkdtemp(dir=base)
     os.chmod(directory, 0o755)
-    accepted = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
-                '"status":"accepted"}')
-    document = ('{"productId":42,"amount":19.99,"currency":"EUR",'
-                '"lastUpdatedAt":"2026-01-31T12:00:00.123456Z"}')
     stack = TestStack(directory, workers=1, routes=ROUTES.format(
-        accepted=accepted, document=document))
+        accepted=ACCEPTED, document=DOCUMENT))
     rows = []
     try:
         stack.up()

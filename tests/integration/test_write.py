@@ -40,6 +40,7 @@ HTTP = f"""
 server {{
     listen 127.0.0.1:{H2_PORT} http2;
     include {ROOT}/config/routes.conf;
+    {SERVER}
 }}
 """
 

@@ -129,6 +129,7 @@ typedef struct {
     hpw_buf_t ids, positions, times, fingerprints, copy;
     uint32_t *order;
     int order_size;
+    int careful; /* batches to come in which repeats are likely */
 } hpw_store_t;
 
 typedef struct hpw_lane_s hpw_lane_t;

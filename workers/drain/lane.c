@@ -163,6 +163,7 @@ static int hpw_lane_attach(hpw_lane_t *lane)
     }
     if (hpw_stopping() || hpw_lane_where(lane) != 0)
         return -1;
+    lane->store.careful = 1; /* what a dead drain left may be in already */
     lane->asked_ms = hpw_monotonic_ms();
     lane->counters.position = lane->position;
     lane->counters.sequence = lane->sequence;

@@ -2,10 +2,13 @@
  * store.c: one transaction per batch, and PostgreSQL has the last word.
  *
  * The way of almost every batch: BEGIN; the operations go in by one prepared
- * INSERT over binary arrays, ON CONFLICT DO NOTHING, which is the deduplication
- * that counts; the events of those that were new go in by COPY in binary form;
- * the partition's position moves; COMMIT. Measured whole, this beat one CTE
- * and two INSERTs over arrays.
+ * INSERT over binary arrays, whose unique key is the deduplication that counts;
+ * the events of those that were new go in by COPY in binary form; the
+ * partition's position moves; COMMIT. Measured whole, this beat one CTE and two
+ * INSERTs over arrays. A batch is first tried boldly, as if nothing in it had
+ * been seen before: without ON CONFLICT the server works a fifth less. One that
+ * meets a known operation is done again carefully, with ON CONFLICT DO NOTHING,
+ * and so are those that follow until no repeats have come for a while.
  *
  * Where a statement is refused because of data, the batch is done again in
  * halves under savepoints until the culprits stand alone; each is published to
@@ -24,13 +27,20 @@
 
 #include "log.h"
 
-static const char hpw_sql_operations[] =
-    "INSERT INTO hotpath.operations AS o (operation_id, position,"
-    " accepted_at, partition, state, fingerprint)"
-    " SELECT u.id, u.position, u.accepted_at, $5::integer, 1, u.fingerprint"
-    " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::bytea[])"
+/* Batches without a repeat before the next one is tried boldly. */
+#define HPW_CAREFUL 16
+
+#define HPW_SQL_OPERATIONS                                                     \
+    "INSERT INTO hotpath.operations (operation_id, position, accepted_at,"     \
+    " partition, state, fingerprint) SELECT u.id, u.position, u.accepted_at,"  \
+    " $5::integer, 1, u.fingerprint FROM unnest($1::uuid[], $2::bigint[],"     \
+    " $3::timestamptz[], $4::bytea[])"                                         \
     " AS u(id, position, accepted_at, fingerprint)"
-    " ON CONFLICT (operation_id) DO NOTHING";
+
+static const char hpw_sql_bold[] = HPW_SQL_OPERATIONS;
+
+static const char hpw_sql_careful[] =
+    HPW_SQL_OPERATIONS " ON CONFLICT (operation_id) DO NOTHING";
 
 /* Which of these were there before, and with which payload. Positions are
  * given out once, so what stands at another one is not ours. */
@@ -70,11 +80,10 @@ int hpw_store_prepare(hpw_lane_t *lane)
     static const struct {
         const char *name;
         const char *sql;
-    } statements[] = {{"operations", hpw_sql_operations},
-                      {"known", hpw_sql_known},
-                      {"conflicts", hpw_sql_conflicts},
-                      {"dead", hpw_sql_dead},
-                      {"advance", hpw_sql_advance}};
+    } statements[] = {
+        {"bold", hpw_sql_bold},   {"careful", hpw_sql_careful},
+        {"known", hpw_sql_known}, {"conflicts", hpw_sql_conflicts},
+        {"dead", hpw_sql_dead},   {"advance", hpw_sql_advance}};
     size_t i;
 
     /* every statement here goes by primary key; a plan made while the tables
@@ -217,7 +226,7 @@ static int hpw_store_events(hpw_lane_t *lane, int first, int last)
 }
 
 /* Stores [first, last) in the open transaction. -1 as hpw_db_*. */
-static int hpw_store_range(hpw_lane_t *lane, int first, int last)
+static int hpw_store_range(hpw_lane_t *lane, int bold, int first, int last)
 {
     hpw_store_t *store = &lane->store;
     char partition[16];
@@ -235,7 +244,8 @@ static int hpw_store_range(hpw_lane_t *lane, int first, int last)
     params[2] = hpw_param_array(&store->times);
     params[3] = hpw_param_array(&store->fingerprints);
     params[4] = hpw_param_text(partition);
-    result = hpw_db_prepared(&lane->db, "operations", 5, params, 0);
+    result =
+        hpw_db_prepared(&lane->db, bold ? "bold" : "careful", 5, params, 0);
     if (result == NULL)
         return -1;
     stored = strtoll(PQcmdTuples(result), NULL, 10);
@@ -256,7 +266,7 @@ static int hpw_store_halves(hpw_lane_t *lane, int first, int last)
 
     if (hpw_db_run(db, "SAVEPOINT part") < 0)
         return -1;
-    if (hpw_store_range(lane, first, last) == 0)
+    if (hpw_store_range(lane, 0, first, last) == 0)
         return hpw_db_run(db, "RELEASE SAVEPOINT part") < 0 ? -1 : 0;
     if (db->conn == NULL || !hpw_db_data_error(db))
         return -1;
@@ -369,24 +379,49 @@ static int hpw_store_advance(hpw_lane_t *lane, int64_t position)
     return 0;
 }
 
-static int hpw_store_transaction(hpw_lane_t *lane, int halves, int64_t position)
+typedef enum { HPW_STORE_BOLD, HPW_STORE_CAREFUL, HPW_STORE_HALVES } hpw_way_t;
+
+static int hpw_store_transaction(hpw_lane_t *lane, hpw_way_t way,
+                                 int64_t position)
 {
-    int count = lane->batch.item_count;
+    int count = lane->batch.item_count, rc = 0;
 
     if (hpw_db_run(&lane->db, "BEGIN") < 0)
         return -1;
-    if (count && (halves ? hpw_store_halves(lane, 0, count)
-                         : hpw_store_range(lane, 0, count)) != 0)
-        return -1;
-    if (hpw_store_rest(lane) != 0 || hpw_store_advance(lane, position) != 0)
+    if (count && way == HPW_STORE_HALVES)
+        rc = hpw_store_halves(lane, 0, count);
+    else if (count)
+        rc = hpw_store_range(lane, way == HPW_STORE_BOLD, 0, count);
+    if (rc != 0 || hpw_store_rest(lane) != 0 ||
+        hpw_store_advance(lane, position) != 0)
         return -1;
     return hpw_db_run(&lane->db, "COMMIT") < 0 ? -1 : 0;
+}
+
+/* Remembers whether repeats are about. */
+static void hpw_store_learn(hpw_lane_t *lane)
+{
+    const hpw_batch_t *batch = &lane->batch;
+    int i;
+
+    if (lane->store.careful == 0)
+        return; /* a bold batch that went through had none */
+    lane->store.careful--;
+    for (i = 0; i < batch->item_count; i++) {
+        if (!batch->items[i].repeat &&
+            (batch->items[i].fate == HPW_FATE_DUPLICATE ||
+             batch->items[i].fate == HPW_FATE_CONFLICT)) {
+            lane->store.careful = HPW_CAREFUL;
+            return;
+        }
+    }
 }
 
 int hpw_store_batch(hpw_lane_t *lane)
 {
     hpw_batch_t *batch = &lane->batch;
     hpw_db_t *db = &lane->db;
+    hpw_way_t way = lane->store.careful ? HPW_STORE_CAREFUL : HPW_STORE_BOLD;
     int64_t position = lane->position;
     int i, rc;
 
@@ -394,15 +429,24 @@ int hpw_store_batch(hpw_lane_t *lane)
         if (!batch->items[i].repeat)
             batch->items[i].position = ++position;
     }
-    rc = hpw_store_transaction(lane, 0, position);
-    if (rc != 0 && db->conn && hpw_db_data_error(db)) {
-        hpw_log(HPW_LOG_WARN, "batch refused, looking for the culprit",
-                hpw_i("partition", lane->partition),
-                hpw_i("events", batch->item_count),
-                hpw_s("sqlstate", db->sqlstate), hpw_s("error", db->message));
-        rc = hpw_db_run(db, "ROLLBACK") < 0
-                 ? -1
-                 : hpw_store_transaction(lane, 1, position);
+    for (;;) {
+        rc = hpw_store_transaction(lane, way, position);
+        if (rc == 0 || db->conn == NULL || !hpw_db_data_error(db) ||
+            way == HPW_STORE_HALVES)
+            break;
+        if (way == HPW_STORE_BOLD && strcmp(db->sqlstate, "23505") == 0) {
+            way = HPW_STORE_CAREFUL;
+            lane->store.careful = HPW_CAREFUL;
+        } else {
+            way = HPW_STORE_HALVES;
+            hpw_log(HPW_LOG_WARN, "batch refused, looking for the culprit",
+                    hpw_i("partition", lane->partition),
+                    hpw_i("events", batch->item_count),
+                    hpw_s("sqlstate", db->sqlstate),
+                    hpw_s("error", db->message));
+        }
+        if (hpw_db_run(db, "ROLLBACK") < 0)
+            break;
     }
     if (rc != 0) {
         hpw_log(HPW_LOG_ERROR, "batch not committed",
@@ -410,6 +454,7 @@ int hpw_store_batch(hpw_lane_t *lane)
                 hpw_s("sqlstate", db->sqlstate), hpw_s("error", db->message));
         return -1;
     }
+    hpw_store_learn(lane);
     lane->position = position;
     if (batch->last_sequence > lane->sequence)
         lane->sequence = batch->last_sequence;
