@@ -13,10 +13,14 @@
 
 
 #include "ngx_http_hotpath_body.h"
-#include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_metrics.h"
 
 
 #define NGX_HTTP_HOTPATH_BODY_START  8192
+
+
+/* The context is the module's: its index is all that is needed of it. */
+extern ngx_module_t  ngx_http_hotpath_module;
 
 
 typedef struct {
@@ -182,9 +186,11 @@ ngx_http_hotpath_body_gather(ngx_http_request_t *r,
             body->size = size;
         }
 
-        ngx_memcpy(body->data + body->len, b->pos, len);
-        body->len += len;
-        b->pos = b->last;
+        if (len) {
+            ngx_memcpy(body->data + body->len, b->pos, len);
+            body->len += len;
+            b->pos = b->last;
+        }
     }
 
     r->request_body->bufs = NULL;

@@ -1,7 +1,7 @@
 /*
  * ngx_http_hotpath_body.h: a request's body in one piece, or a refusal.
  *
- * Knows nginx and answer.
+ * Knows nginx, answer and metrics.
  */
 #ifndef _NGX_HTTP_HOTPATH_BODY_H_INCLUDED_
 #define _NGX_HTTP_HOTPATH_BODY_H_INCLUDED_

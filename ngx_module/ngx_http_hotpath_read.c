@@ -548,7 +548,9 @@ ngx_http_hotpath_fetch_end(ngx_http_hotpath_fetch_t *f,
                 rc = NGX_ERROR;
 
             } else {
-                ngx_memcpy(copy.data, document->data, copy.len);
+                if (copy.len) {
+                    ngx_memcpy(copy.data, document->data, copy.len);
+                }
 
                 if (!ctx->first) {
                     ngx_http_hotpath_count(READ_COLLAPSED);

@@ -3,7 +3,8 @@
     golden            schemas/golden/make.py: frames, operation ids and
                       partitions, written from schemas/framing.md alone
     RawHTTP(port)     a socket that speaks what it is told:
-        .send(b"…"), .answer() -> RawAnswer, .closed(), .half_closed …
+        .send(b"…"), .post(body), .answer() -> RawAnswer, .closed()
+    Redis(port)       redis("GET", key) -> bytes, a number or None
     Nats(port)        a client of the broker, in as few lines as that takes:
         .publish(subject, data), .request(subject, data) -> Message
         .subscribe(subject), .next(timeout_s) -> Message
@@ -131,6 +132,27 @@ class RawHTTP(Stream):
 def chunked(*pieces):
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece)
                     for piece in pieces) + b"0\r\n\r\n"
+
+
+class Redis(Stream):
+    def __call__(self, *words):
+        """One command; bytes, a number or None, an error is an assertion."""
+        words = [word if isinstance(word, bytes) else str(word).encode()
+                 for word in words]
+        self.send(b"*%d\r\n" % len(words) + b"".join(
+            b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+        line = self.line()
+        assert not line.startswith(b"-"), line
+        if line[:1] == b":":
+            return int(line[1:])
+        if line[:1] == b"+":
+            return line[1:]
+        if line == b"$-1":
+            return None
+        assert line[:1] == b"$", line
+        value = self.exactly(int(line[1:]))
+        assert self.exactly(2) == b"\r\n"
+        return value
 
 
 class Nats(Stream):

@@ -591,6 +591,7 @@ def main(words):
     if len(words) != 1 or words[0] not in commands:
         print(f"usage: stack.py {'|'.join(commands)}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # make logs | head
     os.umask(0o022)
     os.makedirs(RUN, exist_ok=True)
     try:

@@ -63,7 +63,7 @@ def wrk(url, connections, seconds, script=None, pipeline=None):
         command[1:1] = ["-s", os.path.join(HERE, script)]
     text = subprocess.run(command, capture_output=True, text=True, check=True,
                           timeout=seconds + 60).stdout
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", text)
+    bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", text)
     if bad:
         raise SystemExit(f"{url}: {bad.group(0)}\n{text}")
     return float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))

@@ -134,15 +134,17 @@ class Nats:
 def make_events(count, partition):
     """Event records (schemas/framing.md) and the same rows as COPY text."""
     records, rows = [], []
-    random = os.urandom(48 * count)
+    random = os.urandom(88 * count)
     accepted = 1_790_000_000_000_000
     tenant, route, kind = b"acme", b"events", b"price_set"
     for i in range(count):
-        at = 48 * i
+        at = 88 * i
         identity = bytearray(random[at:at + 16])
         identity[6] = 0x80 | identity[6] & 0x0F
         identity[8] = 0x80 | identity[8] & 0x3F
-        key = b"bench-%d-%08d" % (partition, i)
+        key = str(uuid.UUID(bytes=random[at + 48:at + 64])).encode()
+        trace = b"00-%s-%s-01" % (random[at + 64:at + 80].hex().encode(),
+                                  random[at + 80:at + 88].hex().encode())
         payload = (
             b'{"productId":%d,"amount":%d.%02d,"currency":"EUR"}'
             % (i % 5000, i % 900, i % 100)
@@ -150,15 +152,15 @@ def make_events(count, partition):
         body = b"".join((
             bytes(identity), random[at + 16:at + 48],
             struct.pack("<qHHHHBxxx", accepted + i, len(tenant), len(route),
-                        len(key), len(kind), 0),
-            tenant, route, key, kind, payload,
+                        len(key), len(kind), len(trace)),
+            tenant, route, key, kind, trace, payload,
         ))
         records.append(struct.pack("<I", len(body)) + body)
         rows.append(
             b"%d\t2026-09-21 13:46:40.%06d+00\t2026-09-21 13:46:41+00\t%s\t%d"
-            b"\tacme\tevents\t%s\tprice_set\t\\N\t%s\n"
+            b"\tacme\tevents\t%s\tprice_set\t%s\t%s\n"
             % (i + 1, i, uuid.UUID(bytes=bytes(identity)).hex.encode(),
-               partition, key, payload)
+               partition, key, trace, payload)
         )
     return records, rows
 

@@ -132,24 +132,28 @@ def test_with_a_frozen_broker(own_stack):
     wait_down(own_stack, 200)
 
 
-def test_without_a_stream(own_stack):
-    with Nats(own_stack.ports["nats"]) as nats:
-        nats.js("STREAM.DELETE.HOTPATH_EVENTS_1")
-        wait_down(own_stack, 503, "streams")
-        own_stack.ctl("migrate")
-        wait_down(own_stack, 200)
-
-
-def test_with_a_stream_that_would_forget(own_stack):
-    """A stream that drops old messages when full is worth no promise."""
+def test_without_streams_that_keep_a_promise(own_stack):
+    """One is gone, the other would drop old messages when full. The module
+    looks every few seconds."""
     with Nats(own_stack.ports["nats"]) as nats:
         settings = nats.js("STREAM.INFO.HOTPATH_EVENTS_0")["config"]
         nats.js("STREAM.UPDATE.HOTPATH_EVENTS_0",
                 dict(settings, discard="old"))
+        nats.js("STREAM.DELETE.HOTPATH_EVENTS_1")
         wait_down(own_stack, 503, "streams")
+        wait_until(lambda: all(
+            own_stack.log("nginx").count(f"stream HOTPATH_EVENTS_{text}") >= 2
+            for text in ("0 would drop old messages", "1 does not exist")),
+            10, "both workers say why")
+        for partition in range(2):
+            answer = own_stack.post({
+                "idempotencyKey": f"none-{partition}", "eventType": "t",
+                "payload": {"productId": "ac"[partition]}})
+            assert answer.status == 503
+            assert answer.json()["code"] == "broker_unavailable"
         nats.js("STREAM.UPDATE.HOTPATH_EVENTS_0", settings)
+        own_stack.ctl("migrate")
         wait_down(own_stack, 200)
-    assert "its discard policy must be" in own_stack.log("nginx")
 
 
 def samples(text):

@@ -25,7 +25,7 @@ ALLOWED = {
     "shm": (),
     "answer": (),
     "backend": (),
-    "body": ("answer",),
+    "body": ("answer", "metrics"),
     "conninfo": (),
     "forwarded": (),
     "metrics": ("shm",),

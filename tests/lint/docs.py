@@ -22,7 +22,8 @@ VARIABLE = re.compile(r'ngx_string\("(hotpath_\w+)"\),\s*(?:NULL|ngx_http)')
 PROBLEM = re.compile(r'X\(\w+,\s*"(\w+)",\s*\d{3},')
 METRIC_ROW = re.compile(r'X\(\w+,\s*(?:COUNTER|GAUGE),\s*(?:\\\s*)?"(\w+)"')
 METRIC_TEXT = re.compile(r'# TYPE (hotpath_\w+)')
-METRIC_WORKER = re.compile(r'hpw_metric\(\s*[^,]+,\s*"(\w+)"')
+METRIC_WORKER = re.compile(
+    r'(?:hpw_metric\(\s*[^,]+,|HPW_EACH\(|HPW_COUNT\()\s*"(\w+)"')
 OPTION = re.compile(r'\{\s*"(\w+)",\s*HPW_SETTING_')
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """What a text file of the project looks like, whatever is in it.
 
-UTF-8, ends with one newline, no trailing white space, no tab outside a
-Makefile; code and configuration within 80 columns; a header that says what
+UTF-8, ends with one newline, no trailing white space, no tab outside
+makefiles; code and configuration within 80 columns; a header that says what
 the file is for; no word that marks unfinished work.
 """
 
@@ -30,7 +30,7 @@ def check_lines(path, text, code):
     for number, line in enumerate(text.split("\n"), 1):
         if line != line.rstrip():
             complain(path, number, "trailing white space")
-        if "\t" in line and os.path.basename(path) != "Makefile":
+        if "\t" in line and not path.endswith(("Makefile", ".mk")):
             complain(path, number, "a tab")
         if code and len(line) > COLUMNS and "://" not in line:
             complain(path, number, f"{len(line)} columns, over {COLUMNS}")

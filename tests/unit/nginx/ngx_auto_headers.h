@@ -1,5 +1,7 @@
 /*
- * ngx_auto_headers.h: see ngx_auto_config.h beside it.
+ * ngx_auto_headers.h: which system headers there are, the other half of what
+ * nginx's configure finds; see ngx_auto_config.h beside it, which says what
+ * both are for and for whom they are not.
  */
 #define NGX_HAVE_UNISTD_H 1
 #define NGX_HAVE_INTTYPES_H 1
