@@ -46,7 +46,8 @@ location /prices/ {{ hotpath_read prices; hotpath_cache documents ttl=1h; }}
 location = /health/live {{ hotpath_health live; }}
 location = /health/ready {{ hotpath_health ready; }}
 location = /metrics {{ hotpath_metrics; }}
-location = /discard {{ default_type application/json; return 202 '{accepted}'; }}
+location = /discard {{ default_type application/json;
+    return 202 '{accepted}'; }}
 location = /static {{ default_type application/json; return 200 '{document}'; }}
 """
 
