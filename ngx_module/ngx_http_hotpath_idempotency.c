@@ -58,7 +58,7 @@ typedef struct {
 
 typedef struct {
     ngx_http_hotpath_region_t     region;
-    uint64_t                      buckets;   /* power of two, >= stripes */
+    uint64_t                      buckets;   /* stripes to 2^32 - 1 */
     u_char                        pad[NGX_HTTP_HOTPATH_CACHE_LINE
                                       - sizeof(ngx_http_hotpath_region_t) - 8];
     ngx_http_hotpath_committed_t  committed[NGX_HTTP_HOTPATH_PARTITIONS_MAX];
@@ -210,7 +210,7 @@ ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
 static ngx_int_t
 ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone, void *data)
 {
-    uint64_t                         n, fit;
+    uint64_t                         fit;
     ngx_uint_t                       fresh;
     ngx_http_hotpath_table_t        *t;
     ngx_http_hotpath_idempotency_t  *table;
@@ -229,18 +229,14 @@ ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone, void *data)
               / (NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS
                  * sizeof(ngx_http_hotpath_entry_t));
 
-        for (n = NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES; n * 2 <= fit; n *= 2) {
-            /* void */
-        }
-
-        if (n > fit) {
+        if (fit < NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES) {
             ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
                           "hotpath: zone \"%V\" is too small",
                           &zone->shm.name);
             return NGX_ERROR;
         }
 
-        t->buckets = n;
+        t->buckets = ngx_min(fit, NGX_MAX_UINT32_VALUE);
     }
 
     table->table = t;
@@ -495,18 +491,17 @@ static ngx_http_hotpath_entry_t *
 ngx_http_hotpath_idempotency_enter(ngx_http_hotpath_idempotency_t *table,
     const u_char *id, ngx_http_hotpath_lock_t **lock)
 {
-    uint64_t                   hash, stripe, b, bucket;
+    uint32_t                   hash;
+    uint64_t                   stripe, b, bucket;
     ngx_int_t                  rc;
     ngx_http_hotpath_table_t  *t;
 
     t = table->table;
 
-    /* bytes 8 and 6 hold the UUID's variant and version: take the others */
-    ngx_memcpy(&hash, id + 9, 7);
-    hash &= 0x00ffffffffffffffULL;
-    hash ^= (uint64_t) id[0] << 24 | (uint64_t) id[1] << 16 | id[2];
+    /* the last bytes of a UUIDv8 or v7: all of them hash, or random */
+    ngx_memcpy(&hash, id + 12, sizeof(hash));
 
-    bucket = hash & (t->buckets - 1);
+    bucket = (uint64_t) hash * t->buckets >> 32;
     stripe = bucket % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES;
     *lock = &t->locks[stripe];
 

@@ -868,6 +868,8 @@ ngx_http_hotpath_handler(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *lcf,
     }
 
     lcf->handler = handler;
+    lcf->file = cf->conf_file->file.name.data;
+    lcf->line = cf->conf_file->line;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     clcf->handler = handler;
@@ -900,13 +902,6 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
     }
 
     *h = ngx_http_hotpath_preaccess_handler;
-
-    if (mcf->writes && mcf->nats.addrs == NULL) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"hotpath_write\" needs \"hotpath_nats\" at the http "
-                      "level");
-        return NGX_ERROR;
-    }
 
     if (mcf->postgres) {
         ngx_str_set(&sql, NGX_HTTP_HOTPATH_STATUS_SQL);
@@ -1097,13 +1092,20 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
             ngx_str_set(&conf->status_uri, "/events/status/");
         }
 
+        if (mcf->nats.addrs == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"hotpath_write\" needs \"hotpath_nats\" at the "
+                          "http level in %s:%ui", conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+
         if (HP_EVENT_GROUP_HEADER + HP_EVENT_FIXED + conf->body_max
             + 4 * HP_KEY_MAX > mcf->publish.group_bytes)
         {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"hotpath_body_max\" of %uz does not fit in "
-                               "\"group_size\" of %uz",
-                               conf->body_max, mcf->publish.group_bytes);
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"hotpath_body_max\" of %uz does not fit in "
+                          "\"group_size\" of %uz in %s:%ui", conf->body_max,
+                          mcf->publish.group_bytes, conf->file, conf->line);
             return NGX_CONF_ERROR;
         }
 
@@ -1114,10 +1116,11 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     if (conf->handler == ngx_http_hotpath_status_handler
         && mcf->operations == NULL && mcf->postgres == NULL)
     {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"hotpath_status\" needs "
-                           "\"hotpath_idempotency_zone\" or "
-                           "\"hotpath_postgres\" at the http level");
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"hotpath_status\" needs "
+                      "\"hotpath_idempotency_zone\" or "
+                      "\"hotpath_postgres\" at the http level in %s:%ui",
+                      conf->file, conf->line);
         return NGX_CONF_ERROR;
     }
 
@@ -1138,25 +1141,26 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
     model = conf->model;
 
     if (conf->cache_name.data == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"hotpath_read\" of \"%V\" needs \"hotpath_cache\"",
-                           &model->name);
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"hotpath_read\" of \"%V\" needs \"hotpath_cache\" in "
+                      "%s:%ui", &model->name, conf->file, conf->line);
         return NGX_CONF_ERROR;
     }
 
     model->cache = ngx_http_hotpath_cache_find(cf, &conf->cache_name);
 
     if (model->cache == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "unknown cache zone \"%V\"", &conf->cache_name);
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "unknown cache zone \"%V\" in %s:%ui",
+                      &conf->cache_name, conf->file, conf->line);
         return NGX_CONF_ERROR;
     }
 
     if (mcf->redis == NULL && mcf->postgres == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"hotpath_read\" of \"%V\" needs "
-                           "\"hotpath_redis\" or \"hotpath_postgres\" at the "
-                           "http level", &model->name);
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"hotpath_read\" of \"%V\" needs \"hotpath_redis\" or "
+                      "\"hotpath_postgres\" at the http level in %s:%ui",
+                      &model->name, conf->file, conf->line);
         return NGX_CONF_ERROR;
     }
 

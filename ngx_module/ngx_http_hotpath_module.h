@@ -58,6 +58,8 @@ typedef struct {
 
 typedef struct {
     ngx_http_handler_pt              handler;      /* NULL: not ours */
+    u_char                          *file;         /* where it was set */
+    ngx_uint_t                       line;
     ngx_http_complex_value_t        *tenant;
 
     /* hotpath_write */

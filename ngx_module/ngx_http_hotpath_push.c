@@ -46,6 +46,8 @@ static ngx_int_t ngx_http_hotpath_push_in_order(
     ngx_http_hotpath_listener_t *listener, ngx_str_t *name, hp_push_t *push);
 static void ngx_http_hotpath_push_document(
     ngx_http_hotpath_listener_t *listener, ngx_str_t *name, hp_doc_t *doc);
+static void ngx_http_hotpath_push_too_large(ngx_http_hotpath_model_t *model,
+    ngx_str_t *zone_key, ngx_http_hotpath_cache_meta_t *meta);
 static void ngx_http_hotpath_push_distrust(
     ngx_http_hotpath_listener_t *listener);
 static void ngx_http_hotpath_push_state(void *data, ngx_uint_t up);
@@ -269,8 +271,8 @@ ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
             break;
 
         case NGX_DECLINED:
-            /* it does not fit, so no older one is there either */
             ngx_http_hotpath_count(PUSH_DROPPED);
+            ngx_http_hotpath_push_too_large(models[i], &zone_key, &meta);
             break;
 
         default: /* NGX_BUSY: an older one may stay */
@@ -278,6 +280,29 @@ ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
             ngx_http_hotpath_cache_distrust(models[i]->cache);
             break;
         }
+    }
+}
+
+
+/* The zone does not take the document. What it gets instead is the version,
+ * which answers nobody, so that an older document answers nobody either. */
+
+static void
+ngx_http_hotpath_push_too_large(ngx_http_hotpath_model_t *model,
+    ngx_str_t *zone_key, ngx_http_hotpath_cache_meta_t *meta)
+{
+    ngx_str_t  none;
+
+    ngx_str_null(&none);
+
+    meta->negative = 1;
+    meta->fresh_ms = 0;
+    meta->stale_ms = 0;
+
+    if (ngx_http_hotpath_cache_put(model->cache, zone_key, meta, &none)
+        == NGX_BUSY)
+    {
+        ngx_http_hotpath_cache_distrust(model->cache);
     }
 }
 

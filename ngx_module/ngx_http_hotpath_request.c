@@ -693,7 +693,7 @@ ngx_http_hotpath_status_handler(ngx_http_request_t *r)
     u_char                         id[HP_UUID_SIZE], text[HP_UUID_TEXT];
     hp_str_t                       last;
     ngx_int_t                      rc;
-    ngx_str_t                      rest, none, param;
+    ngx_str_t                      rest, more, param;
     ngx_http_hotpath_op_t          op;
     ngx_http_hotpath_main_conf_t  *mcf;
     ngx_http_hotpath_write_ctx_t  *ctx;
@@ -718,7 +718,7 @@ ngx_http_hotpath_status_handler(ngx_http_request_t *r)
                                NGX_HTTP_HOTPATH_PROBLEM_OPERATION_ID_INVALID);
     }
 
-    ngx_str_null(&none);
+    ngx_str_null(&more);
 
     if (mcf->operations
         && ngx_http_hotpath_idempotency_find(mcf->operations, id, &op)
@@ -728,16 +728,27 @@ ngx_http_hotpath_status_handler(ngx_http_request_t *r)
 
         case NGX_HTTP_HOTPATH_OP_ACCEPTED:
             return ngx_http_hotpath_status_answer(r, id, "accepted",
-                                                  op.accepted_us, &none);
+                                                  op.accepted_us, &more);
 
         case NGX_HTTP_HOTPATH_OP_PROCESSED:
             return ngx_http_hotpath_status_answer(r, id, "processed",
-                                                  op.accepted_us, &none);
+                                                  op.accepted_us, &more);
 
         default:
             /* dead or in conflict: the reason is in Postgres; in flight: it
              * may have been processed through another instance */
             break;
+        }
+
+        if (mcf->status == NULL && op.state == NGX_HTTP_HOTPATH_OP_DEAD) {
+            return ngx_http_hotpath_status_answer(r, id, "dead",
+                                                  op.accepted_us, &more);
+        }
+
+        if (mcf->status == NULL && op.state == NGX_HTTP_HOTPATH_OP_CONFLICT) {
+            ngx_str_set(&more, ",\"conflict\":true");
+            return ngx_http_hotpath_status_answer(r, id, "processed",
+                                                  op.accepted_us, &more);
         }
     }
 

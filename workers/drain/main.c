@@ -23,7 +23,7 @@
 #define HPW_DRAIN(field) offsetof(hpw_drain_settings_t, field)
 
 static const hpw_setting_t hpw_drain_settings[] = {
-    {"batch_events", HPW_SETTING_INT, HPW_DRAIN(batch_events), "2000", 1, 65535,
+    {"batch_events", HPW_SETTING_INT, HPW_DRAIN(batch_events), "5000", 1, 65535,
      "events at which a batch is full"},
     {"batch_bytes", HPW_SETTING_INT, HPW_DRAIN(batch_bytes), "8388608", 65536,
      268435456, "bytes at which a batch is full"},
