@@ -95,15 +95,15 @@ typedef struct {
     uint16_t  key_len;         /* 1 to 1200 */
     uint8_t   negative;        /* 0, 1 */
     uint8_t   reserved;
-    uint32_t  newer;           /* cell of the neighbour in order of insertion, */
-    uint32_t  older;           /* or NIL; read and written under the lock */
+    uint32_t  newer;           /* cells of the neighbours in order of */
+    uint32_t  older;           /* insertion, or NIL; only under the lock */
 } ngx_http_hotpath_cache_entry_t;
 
 
 typedef struct {
     uint32_t  sequence;        /* changes counted in steps, and two bits */
     uint32_t  next;            /* cell with what follows, or next free cell */
-    uint32_t  visited;         /* 0, 1; set by readers, cleared under the lock */
+    uint32_t  visited;         /* 0, 1; set by readers, else under the lock */
     uint32_t  last;            /* of an entry: its last cell; under the lock */
 
     union {
@@ -564,10 +564,10 @@ ngx_http_hotpath_cache_shape(ngx_http_hotpath_cache_region_t *region,
             - n * sizeof(ngx_http_hotpath_cache_stripe_t)
             - NGX_HTTP_HOTPATH_CACHE_CELL;
     share = share / n - sizeof(ngx_http_hotpath_cache_bucket_t);
+    share /= NGX_HTTP_HOTPATH_CACHE_CELL
+             + sizeof(ngx_http_hotpath_cache_bucket_t) / 4;
 
-    region->cells = ngx_min(share / (NGX_HTTP_HOTPATH_CACHE_CELL
-                                  + sizeof(ngx_http_hotpath_cache_bucket_t) / 4),
-                            NGX_HTTP_HOTPATH_CACHE_NIL - 1);
+    region->cells = ngx_min(share, NGX_HTTP_HOTPATH_CACHE_NIL - 1);
     region->buckets = region->cells / 4 + 1;
     region->stripes = n;
     region->max_entry = max_entry;

@@ -50,9 +50,9 @@ typedef struct {
  * hotpath_cache_zone zone=name:size [max_entry=size]; the set callback of the
  * command table. cmd->post and the conf structure are not used. max_entry
  * bounds key and document together; without it, it is 1 MiB and a key, or a
- * sixteenth of the zone where that is less. What the zone holds survives a reload
- * where name, size and max_entry are the same; a new size starts empty, a new
- * max_entry alone is refused.
+ * sixteenth of the zone where that is less. What the zone holds survives a
+ * reload where name, size and max_entry are the same; a new size starts empty,
+ * a new max_entry alone is refused.
  */
 char *ngx_http_hotpath_cache_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -82,6 +82,7 @@ struct ngx_http_hotpath_nats_s {
     ngx_uint_t                         pings;
     ngx_uint_t                         info_seen;
     ngx_uint_t                         failures;
+    ngx_uint_t                         tried;     /* up or down is known */
     size_t                             max_payload;
     size_t                             payload_limit;
 
@@ -408,11 +409,15 @@ static void
 ngx_http_hotpath_nats_lost(ngx_http_hotpath_nats_t *nats, const char *why)
 {
     uint32_t                         i;
-    ngx_uint_t                       was_ready;
+    ngx_uint_t                       was_ready, tell;
     ngx_http_hotpath_nats_slot_t    *slot;
     ngx_http_hotpath_nats_reply_pt   handler;
 
     was_ready = (nats->state == ngx_http_hotpath_nats_ready_e);
+
+    /* the first attempt that failed is news as well */
+    tell = was_ready || !nats->tried;
+    nats->tried = 1;
 
     /* one line when it is lost and one in twenty while it stays so */
     if (was_ready || nats->failures++ % 20 == 0) {
@@ -447,7 +452,7 @@ ngx_http_hotpath_nats_lost(ngx_http_hotpath_nats_t *nats, const char *why)
         }
     }
 
-    if (was_ready) {
+    if (tell) {
         for (i = 0; i < nats->nwatches; i++) {
             nats->watches[i].handler(nats->watches[i].data, 0);
         }
@@ -986,6 +991,7 @@ ngx_http_hotpath_nats_ready_now(ngx_http_hotpath_nats_t *nats)
     nats->state = ngx_http_hotpath_nats_ready_e;
     nats->backoff = NGX_HTTP_HOTPATH_NATS_BACKOFF_MIN;
     nats->failures = 0;
+    nats->tried = 1;
 
     ngx_http_hotpath_count(NATS_CONNECTS);
     ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_NATS_CONNECTED] = 1;

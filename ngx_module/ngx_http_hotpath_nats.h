@@ -45,7 +45,8 @@ typedef void (*ngx_http_hotpath_nats_message_pt)(void *data,
 /* op is NULL where the connection was lost before the reply came. */
 typedef void (*ngx_http_hotpath_nats_reply_pt)(void *data, hp_nats_op_t *op);
 
-/* up: 1 ready, subscriptions in force; 0 lost (all replies were given up). */
+/* up: 1 ready, subscriptions in force; 0 lost (all replies were given up), or
+ * the very first attempt failed. */
 typedef void (*ngx_http_hotpath_nats_state_pt)(void *data, ngx_uint_t up);
 
 

@@ -75,6 +75,8 @@ struct ngx_http_hotpath_partition_s {
     uint32_t                       info;      /* the request under way */
     unsigned                       asking:1;
     unsigned                       complained:1;
+    unsigned                       starting:1; /* not known yet whether it is
+                                                  usable: events wait */
 };
 
 
@@ -109,6 +111,8 @@ static void ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
 static void ngx_http_hotpath_publish_recycle(
     ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up);
+static void ngx_http_hotpath_publish_drop(
+    ngx_http_hotpath_partition_t *partition);
 static void ngx_http_hotpath_publish_refresh(ngx_event_t *ev);
 static void ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op);
 static const char *ngx_http_hotpath_publish_info_read(hp_nats_op_t *op,
@@ -157,6 +161,10 @@ ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
         partition->publish = publish;
         ngx_queue_init(&partition->queued);
         ngx_queue_init(&partition->flying);
+
+        /* a worker that has just started gets connections before its own to
+         * the broker stands; after a reload that must cost nobody a 503 */
+        partition->starting = 1;
 
         size = sizeof("$JS.API.STREAM.INFO.") + conf->stream.len
                + 1 + NGX_INT_T_LEN + conf->subject.len + 1 + NGX_INT_T_LEN;
@@ -267,12 +275,15 @@ ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
 
     partition = &p->partitions[n];
 
-    if (!ngx_http_hotpath_nats_ready(p->nats) || partition->created == 0) {
+    if (!partition->starting
+        && (!ngx_http_hotpath_nats_ready(p->nats) || partition->created == 0))
+    {
         return NGX_DECLINED;
     }
 
     size = hp_event_size(event);
-    most = ngx_http_hotpath_nats_max_payload(p->nats);
+    most = ngx_http_hotpath_nats_ready(p->nats)
+           ? ngx_http_hotpath_nats_max_payload(p->nats) : p->conf->group_bytes;
 
     if (HP_EVENT_GROUP_HEADER + size + NGX_HTTP_HOTPATH_PUBLISH_HEADERS
         > most)
@@ -367,6 +378,10 @@ ngx_http_hotpath_publish_flush(ngx_event_t *ev)
 
     for (i = 0; i < p->conf->partitions; i++) {
         partition = &p->partitions[i];
+
+        if (partition->starting) {
+            continue;
+        }
 
         while (partition->in_flight < p->conf->window
                && !ngx_queue_empty(&partition->queued))
@@ -644,11 +659,8 @@ ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up)
 {
     ngx_http_hotpath_publish_t *p = data;
 
-    ngx_uint_t                          i;
-    ngx_queue_t                        *q;
-    ngx_http_hotpath_group_t           *group;
-    ngx_http_hotpath_partition_t       *partition;
-    ngx_http_hotpath_publish_result_t   result;
+    ngx_uint_t                     i;
+    ngx_http_hotpath_partition_t  *partition;
 
     if (up) {
         ngx_http_hotpath_publish_refresh(&p->refresh);
@@ -664,14 +676,29 @@ ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up)
         /* another stream may stand there under this name when it is back */
         partition->created = 0;
 
-        while (!ngx_queue_empty(&partition->queued)) {
-            q = ngx_queue_head(&partition->queued);
-            group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+        ngx_http_hotpath_publish_drop(partition);
+    }
+}
 
-            ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
-            result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
-            ngx_http_hotpath_publish_settle(group, &result);
-        }
+
+/* What waits will not be sent. */
+
+static void
+ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition)
+{
+    ngx_queue_t                        *q;
+    ngx_http_hotpath_group_t           *group;
+    ngx_http_hotpath_publish_result_t   result;
+
+    partition->starting = 0;
+
+    while (!ngx_queue_empty(&partition->queued)) {
+        q = ngx_queue_head(&partition->queued);
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
+        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+        ngx_http_hotpath_publish_settle(group, &result);
     }
 }
 
@@ -728,10 +755,24 @@ ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op)
     if (why == NULL) {
         partition->created = created;
         partition->complained = 0;
+
+        if (partition->starting) {
+            partition->starting = 0;
+
+            if (!partition->publish->flush.posted) {
+                ngx_post_event(&partition->publish->flush,
+                               &ngx_posted_events);
+            }
+        }
+
         return;
     }
 
     partition->created = 0;
+
+    if (partition->starting) {
+        ngx_http_hotpath_publish_drop(partition);
+    }
 
     if (!partition->complained) {
         ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,

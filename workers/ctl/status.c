@@ -43,7 +43,8 @@ static cJSON *hpw_status_ask(hpw_ctl_t *ctl, const char *verb, const char *name)
 
 static int hpw_status_stream(hpw_ctl_t *ctl, cJSON *list, int partition)
 {
-    char name[128], consumer[200];
+    char name[128], consumer[200], call[256];
+    hpw_js_error_t error;
     const cJSON *state;
     cJSON *info, *row;
 
@@ -68,13 +69,16 @@ static int hpw_status_stream(hpw_ctl_t *ctl, cJSON *list, int partition)
     cJSON_Delete(info);
 
     snprintf(consumer, sizeof(consumer), "%s.drain", name);
-    info = hpw_status_ask(ctl, "CONSUMER", consumer);
-    if (info == NULL)
-        return -1; /* no drain has held this lane yet */
+    snprintf(call, sizeof(call), "CONSUMER.INFO.%s", consumer);
+    info = hpw_js_call(&ctl->nats, call, NULL, &error);
+    if (info == NULL && error.code != HPW_JS_CONSUMER_UNKNOWN)
+        return hpw_ctl_error("%s: %s (%d)", consumer, error.text, error.code);
+    /* no drain has ever held this lane: everything is still to come */
     cJSON_AddNumberToObject(row, "pending",
-                            hpw_status_number(info, "num_pending"));
-    cJSON_AddNumberToObject(row, "unacked",
-                            hpw_status_number(info, "num_ack_pending"));
+                            info ? hpw_status_number(info, "num_pending")
+                                 : hpw_status_number(row, "messages"));
+    cJSON_AddNumberToObject(
+        row, "unacked", info ? hpw_status_number(info, "num_ack_pending") : 0);
     cJSON_Delete(info);
     return 0;
 }
@@ -128,11 +132,12 @@ static int hpw_status_database(hpw_ctl_t *ctl, cJSON *root)
             ctl, root, "projections",
             "SELECT coalesce(json_agg(j ORDER BY j.model, j.partition), '[]')"
             " FROM (SELECT r.model, r.partition, r.position,"
-            " r.pushed_position, p.last_position - r.position AS lag,"
+            " r.pushed_position, coalesce(p.last_position, 0) - r.position AS "
+            "lag,"
             " (SELECT count(*) FROM hotpath.projection_errors e WHERE"
             " e.model = r.model AND e.partition = r.partition) AS errors"
             " FROM hotpath.projections r"
-            " JOIN hotpath.partitions p USING (partition)) j") != 0)
+            " LEFT JOIN hotpath.partitions p USING (partition)) j") != 0)
         rc = -1;
     return rc;
 }

@@ -47,12 +47,11 @@ static char *hpw_trim(char *text)
 static int hpw_model_events(hpw_model_t *model, char *list,
                             hpw_model_reader_t *reader)
 {
-    char *save = NULL, *word;
+    char *word;
 
     if (model->event_count)
         return hpw_model_refuse(reader, "events are given twice");
-    for (word = strtok_r(list, ",", &save); word;
-         word = strtok_r(NULL, ",", &save)) {
+    while ((word = strsep(&list, ","))) {
         word = hpw_trim(word);
         if (*word == 0 || strlen(word) > HP_TYPE_MAX)
             return hpw_model_refuse(reader,
@@ -61,9 +60,7 @@ static int hpw_model_events(hpw_model_t *model, char *list,
             return hpw_model_refuse(reader, "more than 64 event types");
         model->events[model->event_count++] = hpw_strdup(word);
     }
-    return model->event_count
-               ? 0
-               : hpw_model_refuse(reader, "events must name at least one type");
+    return 0;
 }
 
 static int hpw_model_name(hpw_model_t *model, const char *name,

@@ -1,0 +1,403 @@
+"""The broker frozen, killed, gone, full or talking nonsense, under load.
+
+What must hold (promises 1 and 6, the failure table): a 202 is a row, a refusal
+that says "nothing was accepted" is none, ever; every answer comes within its
+deadline and most at once; the event loop goes on turning; and when the broker
+is back, so are the 202s, within a second or two. Deadlines are shortened in the
+configuration, so that ten seconds are a long time.
+"""
+
+import json
+import os
+import re
+import time
+import uuid
+
+import pytest
+
+from pressure import GarbageServer, Pings, Writes
+from servers import price_set, wait_until
+from wire import Nats, RawHTTP, config, golden
+
+TIMEOUT_S = 1
+
+STACK = {
+    "server": """add_header X-Worker $pid always;
+                 location = /stub { stub_status; }""",
+    "hotpath": config(
+        "hotpath.conf", ("timeout=5s", "timeout=1s"),
+        ("queue=32m", "queue=128k"), ("connect_timeout  2s",
+                                      "connect_timeout  500ms"),
+        ("ping_interval    5s", "ping_interval    1s")),
+}
+
+
+def key():
+    return f"broker-{uuid.uuid4()}"
+
+
+def check_answers(writes):
+    """Each within its deadline, and with the headers' worth of a refusal."""
+    slow = [each for each in writes.answers if each.seconds > TIMEOUT_S + 1]
+    assert not slow, slow[:5]
+    assert set(writes.codes()) <= {
+        "202", "outcome_unknown", "broker_unavailable", "broker_refused",
+        "publish_queue_full"}, writes.codes()
+
+
+def wait_recovered(stack, writes, begin, within_s=2):
+    """202s again, so soon after begin."""
+    wait_until(lambda: any(each.code == "202" and each.at > begin
+                           for each in writes.answers[-50:]), 20,
+               "events are accepted again")
+    took = time.monotonic() - begin
+    writes.wait_accepted(50)
+    assert took < within_s, took
+    stack.wait_ready()
+
+
+def wait_drained(stack):
+    """Everything accepted so far is stored."""
+    for product in ("a", "c"):  # one for each partition
+        answer = stack.post({"idempotencyKey": key(), "eventType": "t",
+                             "payload": {"productId": product}})
+        assert answer.status == 202
+        wait_until(lambda: stack.sql(
+            "SELECT 1 FROM hotpath.operations WHERE operation_id = %s",
+            (answer.json()["operationId"],)), 30, "the drain has it")
+
+
+def test_frozen_for_ten_seconds(own_stack):
+    with Pings(own_stack) as pings, Writes(own_stack) as writes:
+        writes.wait_accepted(200)
+        own_stack.freeze("nats")
+        begin = time.monotonic()
+        try:
+            wait_until(lambda: time.monotonic() > begin + 10, 11, "ten s")
+            frozen = writes.codes(begin + 0.2)
+        finally:
+            own_stack.thaw("nats")
+        wait_recovered(own_stack, writes, time.monotonic())
+    pings.check()
+    check_answers(writes)
+    assert frozen["202"] == 0
+    # first nobody knows; then it is known that there is nobody
+    assert frozen["outcome_unknown"] >= 8 and frozen["broker_unavailable"] > 8
+    refused = [each.seconds for each in writes.answers
+               if each.code == "broker_unavailable"]
+    assert sorted(refused)[len(refused) * 9 // 10] < 0.1
+    writes.check()
+    wait_drained(own_stack)
+    assert writes.check_refused() > 0
+
+
+def test_killed_and_started_again(own_stack):
+    with Pings(own_stack) as pings, Writes(own_stack, repeat=0.2) as writes:
+        for _ in range(3):
+            writes.wait_accepted(300)
+            own_stack.kill("nats")
+            wait_until(lambda: writes.answers[-1].code
+                       == "broker_unavailable", 5, "it is missed")
+            own_stack.start("nats")
+            wait_recovered(own_stack, writes, time.monotonic())
+    pings.check()
+    check_answers(writes)
+    assert writes.refused["broker_unavailable"] > 0
+    writes.check()
+    wait_drained(own_stack)
+    assert writes.check_refused() > 0
+
+
+def test_killed_while_clients_keep_trying(own_stack):
+    """A client that keeps to the contract gets all of its events in, once."""
+    with Writes(own_stack, retry=True) as writes:
+        for _ in range(2):
+            writes.wait_accepted(200)
+            own_stack.kill("nats")
+            own_stack.start("nats")
+        writes.wait_accepted(200)
+    started = {each.key for each in writes.answers}
+    # one a thread may have been cut off by the end of the test
+    assert len(started - set(writes.accepted)) <= 8
+    writes.check()
+
+
+def test_a_full_queue(own_stack):
+    """Bounded, told at once, and what waited is sent when the broker is back."""
+    names = [key() for _ in range(700)]
+    clients = {name: RawHTTP(own_stack.ports["http"]) for name in names}
+    before = own_stack.metric("hotpath_write_requests_total", "unavailable")
+    answers = {}
+    with Pings(own_stack) as pings:
+        own_stack.freeze("nats")
+        begin = time.monotonic()
+        try:
+            for name, client in clients.items():
+                client.post({"idempotencyKey": name, "eventType": "t",
+                             "payload": "x" * 200})
+            wait_until(lambda: own_stack.metric(
+                "hotpath_write_requests_total", "unavailable") > before, 5,
+                "some are refused")
+            ready = [own_stack.get("/health/ready") for _ in range(8)]
+            assert time.monotonic() < begin + TIMEOUT_S, "too slow to tell"
+        finally:
+            own_stack.thaw("nats")
+        for name, client in clients.items():
+            answers[name] = client.answer()
+            client.close()
+    pings.check(least=10)
+    assert any(answer.status == 503 and {
+        "name": "queue", "status": "down", "required": True}
+        in answer.json()["checks"] for answer in ready)
+    full = {name for name, answer in answers.items()
+            if answer.status == 503
+            and json.loads(answer.body)["code"] == "publish_queue_full"}
+    accepted = {name for name, answer in answers.items()
+                if answer.status == 202}
+    assert full and accepted
+    assert full | accepted == set(names)
+    assert {answers[name].headers["retry-after"] for name in full} == {"1"}
+    wait_drained(own_stack)
+    stored = {name for name, in own_stack.sql(
+        "SELECT idempotency_key FROM hotpath.events"
+        " WHERE idempotency_key = ANY(%s)", (names,))}
+    assert stored == accepted
+    # a refused one may be sent again at once
+    name = sorted(full)[0]
+    assert own_stack.post({"idempotencyKey": name, "eventType": "t",
+                           "payload": "x" * 200}).status == 202
+
+
+def test_one_stream_deleted(own_stack):
+    """Its partition is refused, by the code that says so; the other goes on."""
+    own_stack.wait_ready()
+    wait_drained(own_stack)
+    with Nats(own_stack.ports["nats"]) as nats:
+        nats.js("STREAM.DELETE.HOTPATH_EVENTS_0")
+    lost = own_stack.post(price_set(key(), "a", 1))
+    assert lost.status == 503
+    assert lost.json()["code"] == "broker_refused"
+    assert lost.headers["Retry-After"] == "5"
+    assert own_stack.post(price_set(key(), "c", 1)).status == 202
+    own_stack.ctl("migrate")
+    name = key()
+    answer = wait_until(
+        lambda: (lambda found: found if found.status == 202 else None)(
+            own_stack.post(price_set(name, "a", 2))), 10, "it is back")
+    wait_until(lambda: own_stack.sql(
+        "SELECT 1 FROM hotpath.events WHERE idempotency_key = %s", (name,)),
+        30, "the drain found the new stream")
+    assert own_stack.get(
+        answer.headers["Location"]).json()["status"] == "processed"
+
+
+def test_a_stream_made_anew_unnoticed(own_stack):
+    """Between two looks of the module at the stream: sequences start again,
+    and what is asked about an operation must not rest on the old ones."""
+    own_stack.wait_ready()
+    wait_drained(own_stack)
+    with Nats(own_stack.ports["nats"]) as nats:
+        nats.js("STREAM.DELETE.HOTPATH_EVENTS_0")
+    own_stack.ctl("migrate")
+    names = [key() for _ in range(3)]
+    answers = [own_stack.post(price_set(name, "a", n))
+               for n, name in enumerate(names)]
+    assert [answer.status for answer in answers] == [202] * 3
+    wait_until(lambda: len(own_stack.sql(
+        "SELECT 1 FROM hotpath.events WHERE idempotency_key = ANY(%s)",
+        (names,))) == 3, 30, "the drain found the new stream")
+    for answer in answers:
+        wait_until(lambda: own_stack.get(
+            answer.headers["Location"]).json()["status"] == "processed", 5,
+            "it is processed")
+
+
+INFO = (b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576,'
+        b'"headers":true,"proto":1%s}\r\n')
+
+
+def silence(connection):
+    while connection.recv(65536):
+        pass
+
+
+def closing(connection):
+    connection.close()
+
+
+def nonsense(connection):
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + os.urandom(5000))
+    silence(connection)
+
+
+def half_an_info(connection):
+    connection.sendall((INFO % b"")[:40])
+    silence(connection)
+
+
+def endless_line(connection):
+    connection.sendall(b"INFO {")
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+def no_pong(connection):
+    connection.sendall(INFO % b"")
+    silence(connection)
+
+
+def tls(connection):
+    connection.sendall(INFO % b',"tls_required":true')
+    silence(connection)
+
+
+def refusing(connection):
+    connection.sendall(INFO % b"")
+    connection.recv(65536)
+    connection.sendall(b"-ERR 'Authorization Violation'\r\n")
+    connection.close()
+
+
+def huge_message(connection):
+    connection.sendall(INFO % b"" + b"PONG\r\nMSG a 1 4294967295\r\n")
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+def flood(connection):
+    """Ready at once, and then never silent."""
+    connection.sendall(INFO % b"" + b"PONG\r\n")
+    while True:
+        connection.sendall(b"PING\r\n" * 5000)
+
+
+TALKS = [silence, closing, nonsense, half_an_info, endless_line, no_pong, tls,
+         refusing, huge_message, flood]
+
+
+@pytest.mark.parametrize("talk", TALKS, ids=[each.__name__ for each in TALKS])
+def test_not_a_broker(own_stack, talk):
+    own_stack.stop("nats")
+    names = []
+    try:
+        with GarbageServer(own_stack.ports["nats"], talk) as server, \
+                Pings(own_stack) as pings:
+            wait_until(lambda: server.accepted >= 4, 20, "it is tried")
+            for _ in range(20):
+                names.append(key())
+                answer = own_stack.post(price_set(names[-1], 1, 1))
+                assert answer.status == 503
+                assert answer.json()["code"] == "broker_unavailable"
+                assert answer.headers["Retry-After"] == "1"
+        pings.check(least=50 if talk is not flood else 20)
+        memory = [int(re.search(r"VmRSS:\s+(\d+)", open(
+            f"/proc/{pid}/status", encoding="ascii").read()).group(1))
+            for pid in own_stack.nginx_workers()]
+        assert max(memory) < 200000, "kB, of which zones are a part"
+    finally:
+        own_stack.start("nats")
+    begin = time.monotonic()
+    own_stack.wait_ready()
+    assert time.monotonic() < begin + 3
+    assert own_stack.post(price_set(key(), 1, 1)).status == 202
+    wait_drained(own_stack)
+    assert own_stack.sql("SELECT 1 FROM hotpath.events"
+                         " WHERE idempotency_key = ANY(%s)", (names,)) == []
+
+
+class Broker:
+    """Speaks NATS and says that it has the streams; what it answers to a
+    publish is the test's to choose."""
+
+    def __init__(self, puback):
+        self.puback = puback
+
+    def __call__(self, connection):
+        connection.sendall(INFO % b"")
+        buffer = b""
+        while True:
+            data = connection.recv(65536)
+            if not data:
+                return
+            buffer += data
+            while b"\r\n" in buffer:
+                line, _, rest = buffer.partition(b"\r\n")
+                words = line.split()
+                if words[0] in (b"PUB", b"HPUB"):
+                    if len(rest) < int(words[-1]) + 2:
+                        break
+                    rest = rest[int(words[-1]) + 2:]
+                    self.answer(connection, words[1], words[2])
+                elif words[0] == b"PING":
+                    connection.sendall(b"PONG\r\n")
+                buffer = rest
+
+    def answer(self, connection, subject, reply):
+        if subject.startswith(b"$JS.API.STREAM.INFO."):
+            data = (b'{"config":{"discard":"new"},'
+                    b'"created":"2026-01-31T12:00:00Z"}')
+        else:
+            data = self.puback
+            if data is None:
+                return
+            if data == b"no responders":
+                connection.sendall(
+                    b"HMSG %s 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % reply)
+                return
+        connection.sendall(b"MSG %s 1 %d\r\n%s\r\n" % (
+            reply, len(data), data))
+
+
+SUBS = 2  # of the module, before its inbox
+
+
+@pytest.mark.parametrize("puback, code", [
+    (None, "outcome_unknown"),
+    (b"", "outcome_unknown"),
+    (b"+OK", "outcome_unknown"),
+    (b'{"stream":"HOTPATH_EVENTS_0"', "outcome_unknown"),
+    (b'{"stream":"HOTPATH_EVENTS_0"}', "outcome_unknown"),
+    (b'{"stream":"HOTPATH_EVENTS_1","seq":1}', "outcome_unknown"),
+    (b'{"stream":"OTHER","seq":1}', "outcome_unknown"),
+    (b'{"stream":"HOTPATH_EVENTS_0","seq":"1"}', "outcome_unknown"),
+    (b'{"error":{"code":503,"err_code":10077,"description":"full"},'
+     b'"stream":"HOTPATH_EVENTS_0","seq":0}', "broker_refused"),
+    (b'{"error":{"code":400,"err_code":10060,"description":"expected stream'
+     b' does not match"}}', "broker_refused"),
+    (b"no responders", "broker_refused"),
+    (b'{"stream":"HOTPATH_EVENTS_0","seq":1}', None),
+    (b'{"seq":1,"duplicate":true,"stream":"HOTPATH_EVENTS_0","domain":"x"}',
+     None),
+])
+def test_only_a_puback_is_a_202(own_stack, puback, code):
+    own_stack.stop("nats")
+    try:
+        # the inbox is the last subscription; worker 0 has two before it
+        broker = Broker(puback)
+        with GarbageServer(own_stack.ports["nats"], AnySid(broker)):
+            own_stack.wait_ready()
+            for _ in range(4):
+                answer = own_stack.post(price_set(key(), "a", 1))
+                if code is None:
+                    assert answer.status == 202, answer
+                else:
+                    assert answer.status == 503, answer
+                    assert answer.json()["code"] == code
+                    assert answer.headers["Retry-After"] == (
+                        "5" if code == "broker_refused" else "1")
+    finally:
+        own_stack.start("nats")
+    own_stack.wait_ready()
+
+
+class AnySid:
+    """Replies under the number that the connection's inbox has."""
+
+    def __init__(self, broker):
+        self.broker = broker
+
+    def __call__(self, connection):
+        self.broker_of(connection)(connection)
+
+    def broker_of(self, connection):
+        return self.broker
