@@ -3,15 +3,14 @@
  * became of it.
  *
  * Top to bottom: write_handler refuses what can be refused without the body,
- * write_body checks the body and derives the operation, claims it in shared
+ * write_event checks the body and derives the operation, claims it in shared
  * memory and hands it to the publisher; write_outcome is called when its
  * message was acknowledged (or not) and gives the answer. A request that
  * waits owns a waiter through its context; when the client goes away the
  * waiter is detached, and the outcome still settles the claim. Runs in the
  * content phase and in the event loop, with no lock held. Never in here: a 202
  * before the PubAck, a copy of the body beside the one in the group. See the
- * HTTP contract in schemas/openapi.yaml and ngx_module/README.md;
- * tests/integration/test_write.py.
+ * HTTP contract in ngx_module/README.md; tests/integration/test_write.py.
  */
 
 

@@ -10,18 +10,14 @@
     writes.codes(since=t)              Counter of codes of refusals, "202", …
     writes.check_refused()             nothing refused for good has a row
 
-The machine may be busy with other things, so Pings takes from each answer's
-time what the kernel says (/proc/<pid>/schedstat) that the worker and the asking
-process had to wait for a processor while they could have run. A worker that
-waits for anything else, a lock, a disk, a peer, is not waiting for a processor:
-not a millisecond of that is excused, and neither is work that takes long.
+    wait_all_ready(stack)              every worker says that it is
+    GarbageServer(port, talk)          a stranger on a stopped server's port
 
 Must not happen here: a wait without a deadline, a stack left frozen.
 """
 
 import collections
 import http.client
-import itertools
 import json
 import os
 import random
@@ -31,14 +27,29 @@ import sys
 import threading
 import time
 
-if __name__ != "__main__":
-    from servers import Client, Load, local, wait_until
+from servers import Client, Load, local, wait_until
+
+ASKING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pings.py")
 
 Posted = collections.namedtuple("Posted", "key status code at seconds")
 
 # Refusals which say that nothing was accepted, nor ever will be.
 FINAL = {"broker_unavailable", "broker_refused", "publish_queue_full",
          "too_many_in_flight", "rate_limited"}
+
+
+def wait_all_ready(stack, timeout_s=20):
+    """Needs X-Worker, as Pings does."""
+    ready = set()
+
+    def check():
+        answer = stack.get("/health/ready")
+        if answer.status == 200:
+            ready.add(int(answer.headers["X-Worker"]))
+        else:
+            ready.clear()
+        return ready >= set(stack.nginx_workers())
+    wait_until(check, timeout_s, "every worker is ready", every_s=0.005)
 
 
 class Writes(Load):
@@ -116,9 +127,8 @@ class Pings:
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__),
-             str(self.stack.ports["http"]), self.path,
-             str(len(self.stack.nginx_workers()))],
+            [sys.executable, ASKING, str(self.stack.ports["http"]),
+             self.path, str(len(self.stack.nginx_workers()))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "asking\n"
         return self
@@ -144,6 +154,7 @@ class GarbageServer:
     def __init__(self, port, talk):
         self.talk = talk
         self.connections = []
+        self.threads = []
         self.accepted = 0
         self.listener = socket.create_server((local.HOST, port), backlog=64)
         self.thread = threading.Thread(target=self._accept, daemon=True)
@@ -161,8 +172,12 @@ class GarbageServer:
                 # with a reset: the port is free again at once
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                       b"\1\0\0\0\0\0\0\0")
+                connection.shutdown(socket.SHUT_RDWR)  # wakes its thread
             except OSError:
                 pass
+        for thread in self.threads:
+            thread.join(10)
+        for connection in self.connections:
             connection.close()
 
     def _accept(self):
@@ -173,88 +188,12 @@ class GarbageServer:
                 return
             self.accepted += 1
             self.connections.append(connection)
-            threading.Thread(target=self._talk, args=(connection,),
-                             daemon=True).start()
+            self.threads.append(threading.Thread(
+                target=self._talk, args=(connection,), daemon=True))
+            self.threads[-1].start()
 
     def _talk(self, connection):
         try:
             self.talk(connection)
         except OSError:
             pass
-
-
-# The asking process.
-
-def _waited_ms(pid):
-    """How long its main thread could have run and did not, so far."""
-    try:
-        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1]) / 1e6
-    except (OSError, IndexError):
-        return 0.0
-
-
-class _Connection:
-    def __init__(self, port, path):
-        self.request = (f"GET {path} HTTP/1.1\r\nHost: pings\r\n\r\n"
-                        .encode())
-        self.socket = socket.create_connection(("127.0.0.1", port), 20)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.worker = None
-
-    def ask(self):
-        """(ms, ms without waiting for a processor)"""
-        before = _waited_ms("self") + _waited_ms(self.worker)
-        begin = time.monotonic()
-        self.socket.sendall(self.request)
-        answer = b""
-        while not answer.endswith(b"pong\n"):
-            data = self.socket.recv(4096)
-            if not data:
-                raise OSError("closed")
-            answer += data
-        took = (time.monotonic() - begin) * 1e3
-        waited = _waited_ms("self") + _waited_ms(self.worker) - before
-        if not answer.startswith(b"HTTP/1.1 200 "):
-            raise OSError(answer[:100])
-        if self.worker is None:
-            head = answer.lower().partition(b"x-worker: ")[2]
-            self.worker = int(head.partition(b"\r\n")[0])
-        return took, took - waited
-
-
-def _main(port, path, workers):
-    connections = {}
-    for _ in range(500):
-        connection = _Connection(port, path)
-        connection.ask()
-        connections.setdefault(connection.worker, connection)
-        if len(connections) == workers:
-            break
-    connections = list(connections.values())
-    print("asking", flush=True)
-    os.set_blocking(0, False)
-    count, worst, worst_net, slow, failures = 0, 0.0, 0.0, [], []
-    for connection in itertools.cycle(connections):
-        try:
-            if os.read(0, 1) == b"":
-                break
-        except BlockingIOError:
-            pass
-        try:
-            took, net = connection.ask()
-        except OSError as error:
-            failures.append(repr(error))
-            break
-        count += 1
-        worst, worst_net = max(worst, took), max(worst_net, net)
-        if took > 40:
-            slow.append([round(took, 1), round(net, 1)])
-        time.sleep(0.002)
-    print(json.dumps({
-        "count": count, "workers": len(connections), "worst_ms": worst,
-        "worst_net_ms": worst_net, "slow": slow[:50], "failures": failures}))
-
-
-if __name__ == "__main__":
-    _main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

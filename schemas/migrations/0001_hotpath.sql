@@ -111,6 +111,10 @@ BEGIN
         name := 'events_' || to_char(day, 'YYYYMMDD');
 
         CONTINUE WHEN to_regclass('hotpath.' || name) IS NOT NULL;
+        -- asked first, because attaching would look with everybody locked out
+        CONTINUE WHEN EXISTS (SELECT FROM hotpath.events_default
+            WHERE stored_at >= day::timestamptz
+                AND stored_at < (day + 1)::timestamptz);
 
         BEGIN
             EXECUTE format('CREATE TABLE hotpath.%I'

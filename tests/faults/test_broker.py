@@ -15,9 +15,9 @@ import uuid
 
 import pytest
 
-from pressure import GarbageServer, Pings, Writes
+from pressure import GarbageServer, Pings, Writes, wait_all_ready
 from servers import price_set, wait_until
-from wire import Nats, RawHTTP, config, golden
+from wire import Nats, RawHTTP, config
 
 TIMEOUT_S = 1
 
@@ -30,6 +30,11 @@ STACK = {
                                       "connect_timeout  500ms"),
         ("ping_interval    5s", "ping_interval    1s")),
 }
+
+
+@pytest.fixture(autouse=True)
+def all_ready(own_stack):
+    wait_all_ready(own_stack)
 
 
 def key():
@@ -53,7 +58,7 @@ def wait_recovered(stack, writes, begin, within_s=2):
     took = time.monotonic() - begin
     writes.wait_accepted(50)
     assert took < within_s, took
-    stack.wait_ready()
+    wait_all_ready(stack)
 
 
 def wait_drained(stack):
@@ -170,7 +175,6 @@ def test_a_full_queue(own_stack):
 
 def test_one_stream_deleted(own_stack):
     """Its partition is refused, by the code that says so; the other goes on."""
-    own_stack.wait_ready()
     wait_drained(own_stack)
     with Nats(own_stack.ports["nats"]) as nats:
         nats.js("STREAM.DELETE.HOTPATH_EVENTS_0")
@@ -194,7 +198,6 @@ def test_one_stream_deleted(own_stack):
 def test_a_stream_made_anew_unnoticed(own_stack):
     """Between two looks of the module at the stream: sequences start again,
     and what is asked about an operation must not rest on the old ones."""
-    own_stack.wait_ready()
     wait_drained(own_stack)
     with Nats(own_stack.ports["nats"]) as nats:
         nats.js("STREAM.DELETE.HOTPATH_EVENTS_0")
@@ -282,7 +285,9 @@ def test_not_a_broker(own_stack, talk):
     try:
         with GarbageServer(own_stack.ports["nats"], talk) as server, \
                 Pings(own_stack) as pings:
-            wait_until(lambda: server.accepted >= 4, 20, "it is tried")
+            begin = time.monotonic()
+            wait_until(lambda: server.accepted >= 4
+                       and time.monotonic() > begin + 0.7, 20, "it is tried")
             for _ in range(20):
                 names.append(key())
                 answer = own_stack.post(price_set(names[-1], 1, 1))
@@ -297,7 +302,7 @@ def test_not_a_broker(own_stack, talk):
     finally:
         own_stack.start("nats")
     begin = time.monotonic()
-    own_stack.wait_ready()
+    wait_all_ready(own_stack)
     assert time.monotonic() < begin + 3
     assert own_stack.post(price_set(key(), 1, 1)).status == 202
     wait_drained(own_stack)
@@ -314,7 +319,7 @@ class Broker:
 
     def __call__(self, connection):
         connection.sendall(INFO % b"")
-        buffer = b""
+        buffer, sid = b"", b""
         while True:
             data = connection.recv(65536)
             if not data:
@@ -327,12 +332,14 @@ class Broker:
                     if len(rest) < int(words[-1]) + 2:
                         break
                     rest = rest[int(words[-1]) + 2:]
-                    self.answer(connection, words[1], words[2])
+                    self.answer(connection, words[1], words[2], sid)
+                elif words[0] == b"SUB" and words[1].startswith(b"_INBOX."):
+                    sid = words[2]
                 elif words[0] == b"PING":
                     connection.sendall(b"PONG\r\n")
                 buffer = rest
 
-    def answer(self, connection, subject, reply):
+    def answer(self, connection, subject, reply, sid):
         if subject.startswith(b"$JS.API.STREAM.INFO."):
             data = (b'{"config":{"discard":"new"},'
                     b'"created":"2026-01-31T12:00:00Z"}')
@@ -342,13 +349,11 @@ class Broker:
                 return
             if data == b"no responders":
                 connection.sendall(
-                    b"HMSG %s 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % reply)
+                    b"HMSG %s %s 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+                    % (reply, sid))
                 return
-        connection.sendall(b"MSG %s 1 %d\r\n%s\r\n" % (
-            reply, len(data), data))
-
-
-SUBS = 2  # of the module, before its inbox
+        connection.sendall(b"MSG %s %s %d\r\n%s\r\n" % (
+            reply, sid, len(data), data))
 
 
 @pytest.mark.parametrize("puback, code", [
@@ -372,10 +377,8 @@ SUBS = 2  # of the module, before its inbox
 def test_only_a_puback_is_a_202(own_stack, puback, code):
     own_stack.stop("nats")
     try:
-        # the inbox is the last subscription; worker 0 has two before it
-        broker = Broker(puback)
-        with GarbageServer(own_stack.ports["nats"], AnySid(broker)):
-            own_stack.wait_ready()
+        with GarbageServer(own_stack.ports["nats"], Broker(puback)):
+            wait_all_ready(own_stack)
             for _ in range(4):
                 answer = own_stack.post(price_set(key(), "a", 1))
                 if code is None:
@@ -387,17 +390,3 @@ def test_only_a_puback_is_a_202(own_stack, puback, code):
                         "5" if code == "broker_refused" else "1")
     finally:
         own_stack.start("nats")
-    own_stack.wait_ready()
-
-
-class AnySid:
-    """Replies under the number that the connection's inbox has."""
-
-    def __init__(self, broker):
-        self.broker = broker
-
-    def __call__(self, connection):
-        self.broker_of(connection)(connection)
-
-    def broker_of(self, connection):
-        return self.broker

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the first corpus of every fuzzer: seeds.py DIRECTORY.
 
-One job: DIRECTORY/json, /frame and /header, one small file per seed. Frames
+One job: DIRECTORY/json and the like, one small file per seed. Frames
 are the golden vectors, taken and refused ones; JSON and headers stand below.
 Existing files of a corpus stay, so that what a fuzzer found is kept.
 """
@@ -37,6 +37,18 @@ HEADER = [
     b'00-00000000000000000000000000000000-00f067aa0ba902b7-01',
 ]
 
+NATS = [
+    b'PING\r\nPONG\r\n+OK\r\n-ERR \'Stale Connection\'\r\n',
+    b'MSG a.b 9 5\r\nhello\r\nMSG a 1 _R.1 0\r\n\r\n',
+    b'HMSG x 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n',
+    b'HMSG x 1 r 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n',
+    b'INFO {"server_id":"N","version":"2.10.27","headers":true,'
+    b'"max_payload":1048576,"nonce":"abc","connect_urls":["h:1"]}\r\n',
+    b'{"stream":"S","seq":7,"duplicate":true}',
+    b'{"error":{"code":503,"err_code":10077,"description":"full"},'
+    b'"stream":"S","seq":0}',
+]
+
 
 def frames():
     for name in ("event_group.json", "push.json"):
@@ -57,7 +69,7 @@ def main():
 
     base = pathlib.Path(sys.argv[1])
     for name, seeds in (("json", JSON), ("frame", frames()),
-                        ("header", HEADER)):
+                        ("header", HEADER), ("nats", NATS)):
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(seeds):

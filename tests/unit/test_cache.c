@@ -10,7 +10,7 @@
  * it gets. Every document is made from its key, version and length, so that a
  * byte of another document, or of another version, is seen.
  *
- * Forks its own children and waits for each. Build lines: cache.mk.
+ * Forks its own children and waits for each.
  */
 #include "support.h"
 

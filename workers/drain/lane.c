@@ -266,6 +266,7 @@ static void hpw_lane_hold(hpw_lane_t *lane, hpw_backoff_t *backoff)
     while (!hpw_stopping()) {
         if (lane->pull.sub == NULL && hpw_lane_attach(lane) != 0)
             return;
+        hpw_lane_tables(lane);
         if (hpw_lane_collect(lane) != 0) {
             hpw_pull_detach(&lane->pull);
             hpw_backoff_sleep(backoff);
@@ -287,7 +288,6 @@ static void hpw_lane_hold(hpw_lane_t *lane, hpw_backoff_t *backoff)
         }
         if (hpw_monotonic_ms() - lane->notice.sent_ms >= HPW_NOTICE_MS)
             hpw_notice_publish(lane);
-        hpw_lane_tables(lane);
     }
 }
 

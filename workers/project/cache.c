@@ -185,7 +185,7 @@ static int hpw_cache_answers(hpw_lane_t *lane, int count)
 
 int hpw_cache_store(hpw_lane_t *lane, const hpw_documents_t *documents)
 {
-    int i, first, sent, rc, count = PQntuples(documents->rows);
+    int i, first, sent, rc, loaded = 0, count = PQntuples(documents->rows);
     hp_doc_t doc;
 
     if (*lane->settings->redis == 0 || count == 0)
@@ -205,6 +205,8 @@ int hpw_cache_store(hpw_lane_t *lane, const hpw_documents_t *documents)
         if (rc < 0)
             return -1;
         if (rc > 0) {
+            if (loaded++ > 0)
+                return hpw_cache_fail(lane, "the script does not stay loaded");
             if (hpw_cache_load(lane) != 0)
                 return -1;
             i = first; /* setting twice what was set is harmless */
