@@ -24,6 +24,11 @@ endef
 
 $(foreach test,$(workers_tests),$(eval $(call workers_test,$(test))))
 
+# included: the Makefile's own first target stays the default
+ifneq ($(notdir $(firstword $(MAKEFILE_LIST))),workers.mk)
+.DEFAULT_GOAL := check
+endif
+
 .PHONY: check-workers
 
 check-workers: $(workers_tests:%=$(BUILD)/alone/test_%)
