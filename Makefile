@@ -58,7 +58,6 @@ test: packages-test build unit integration faults ## packages, build, and every 
 
 unit: ## core and workers, in C, under sanitizers
 	@$(MAKE) -s -C tests/unit BUILD=$(BUILD)/unit
-	@umask 022; $(MAKE) -s -C workers check SANITIZE=1 BUILD=$(BUILD)/workers
 
 integration: ## the chain on real servers of its own
 	@$(PYTEST) tests/integration

@@ -614,6 +614,7 @@ ngx_http_hotpath_idempotency_tell_locked(
 
     op->state = e->state;
     op->accepted_us = 0;
+    op->unsure = 0;
 
     if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
         return;
@@ -622,7 +623,7 @@ ngx_http_hotpath_idempotency_tell_locked(
     op->accepted_us = (int64_t) ((uint64_t) e->owner << 32 | e->accepted_ms)
                       * 1000;
 
-    if (e->state != NGX_HTTP_HOTPATH_OP_ACCEPTED || e->created == 0
+    if (e->state != NGX_HTTP_HOTPATH_OP_ACCEPTED
         || e->partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX)
     {
         return;
@@ -635,11 +636,17 @@ ngx_http_hotpath_idempotency_tell_locked(
     sequence = __atomic_load_n(&c->sequence, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 
-    /* while it is being written: accepted is still true */
-    if ((guard & 1) == 0
-        && __atomic_load_n(&c->guard, __ATOMIC_RELAXED) == guard
-        && created == e->created && sequence >= e->sequence)
+    if ((guard & 1)
+        || __atomic_load_n(&c->guard, __ATOMIC_RELAXED) != guard)
     {
+        /* it is being written: accepted is still true */
+        return;
+    }
+
+    if (e->created == 0 || created != e->created) {
+        op->unsure = 1;
+
+    } else if (sequence >= e->sequence) {
         op->state = NGX_HTTP_HOTPATH_OP_PROCESSED;
     }
 }

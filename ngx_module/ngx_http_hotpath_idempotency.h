@@ -34,6 +34,8 @@ typedef enum {
 typedef struct {
     ngx_http_hotpath_op_e  state;
     int64_t                accepted_us;  /* since 1970 */
+    unsigned               unsure:1;     /* accepted by a stream that is not
+                                            the one whose commits are heard */
 } ngx_http_hotpath_op_t;
 
 

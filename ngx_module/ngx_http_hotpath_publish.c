@@ -72,6 +72,7 @@ struct ngx_http_hotpath_partition_s {
     ngx_queue_t                    flying;    /* of groups, oldest first */
     ngx_uint_t                     in_flight;
     uint64_t                       created;   /* 0: not usable */
+    uint64_t                       sequence;  /* the last one of it seen */
     uint32_t                       info;      /* the request under way */
     unsigned                       asking:1;
     unsigned                       complained:1;
@@ -530,8 +531,15 @@ ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
     }
 
     result.outcome = NGX_HTTP_HOTPATH_PUBLISHED;
-    result.created = partition->created;
     result.sequence = ack.sequence;
+
+    /* one that goes back is of a repeat, or of a stream made anew since it
+     * was asked for: which stream it counts in is then not known */
+
+    if (ack.sequence > partition->sequence) {
+        partition->sequence = ack.sequence;
+        result.created = partition->created;
+    }
 
 settle:
 
@@ -753,6 +761,10 @@ ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op)
     why = ngx_http_hotpath_publish_info_read(op, &created);
 
     if (why == NULL) {
+        if (created != partition->created) {
+            partition->sequence = 0;
+        }
+
         partition->created = created;
         partition->complained = 0;
 

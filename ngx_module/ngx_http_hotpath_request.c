@@ -62,6 +62,8 @@ static ngx_int_t ngx_http_hotpath_status_answer(ngx_http_request_t *r,
     u_char *id, const char *state, int64_t accepted_us, ngx_str_t *more);
 static void ngx_http_hotpath_status_row(void *data, ngx_int_t rc,
     PGresult *result);
+static ngx_int_t ngx_http_hotpath_status_memory(ngx_http_request_t *r,
+    u_char *id, ngx_http_hotpath_problem_e problem);
 static ngx_int_t ngx_http_hotpath_status_result(ngx_http_request_t *r,
     u_char *id, PGresult *result);
 
@@ -726,6 +728,10 @@ ngx_http_hotpath_status_handler(ngx_http_request_t *r)
         switch (op.state) {
 
         case NGX_HTTP_HOTPATH_OP_ACCEPTED:
+            if (op.unsure && mcf->status) {
+                break;
+            }
+
             return ngx_http_hotpath_status_answer(r, id, "accepted",
                                                   op.accepted_us, &more);
 
@@ -771,7 +777,7 @@ ngx_http_hotpath_status_handler(ngx_http_request_t *r)
                                                 ngx_http_hotpath_status_row,
                                                 ctx);
     if (ctx->call == NULL) {
-        return ngx_http_hotpath_problem(r,
+        return ngx_http_hotpath_status_memory(r, id,
                                 NGX_HTTP_HOTPATH_PROBLEM_BACKEND_UNAVAILABLE);
     }
 
@@ -801,12 +807,43 @@ ngx_http_hotpath_status_row(void *data, ngx_int_t rc, PGresult *result)
         rc = ngx_http_hotpath_status_result(r, ctx->id, result);
 
     } else {
-        rc = ngx_http_hotpath_problem(r,
+        rc = ngx_http_hotpath_status_memory(r, ctx->id,
                                 NGX_HTTP_HOTPATH_PROBLEM_BACKEND_UNAVAILABLE);
     }
 
     ngx_http_finalize_request(r, rc);
     ngx_http_run_posted_requests(c);
+}
+
+
+/* Postgres did not know, or was not there: what is known here by now, or the
+ * problem. */
+
+static ngx_int_t
+ngx_http_hotpath_status_memory(ngx_http_request_t *r, u_char *id,
+    ngx_http_hotpath_problem_e problem)
+{
+    ngx_str_t                      none;
+    ngx_http_hotpath_op_t          op;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+
+    if (mcf->operations
+        && ngx_http_hotpath_idempotency_find(mcf->operations, id, &op)
+           == NGX_OK
+        && (op.state == NGX_HTTP_HOTPATH_OP_ACCEPTED
+            || op.state == NGX_HTTP_HOTPATH_OP_PROCESSED))
+    {
+        ngx_str_null(&none);
+
+        return ngx_http_hotpath_status_answer(r, id,
+                                 op.state == NGX_HTTP_HOTPATH_OP_ACCEPTED
+                                 ? "accepted" : "processed",
+                                 op.accepted_us, &none);
+    }
+
+    return ngx_http_hotpath_problem(r, problem);
 }
 
 
@@ -816,30 +853,16 @@ static ngx_int_t
 ngx_http_hotpath_status_result(ngx_http_request_t *r, u_char *id,
     PGresult *result)
 {
-    u_char                        *p;
-    int64_t                        accepted_us;
-    hp_str_t                       code;
-    ngx_str_t                      more;
-    const char                    *state;
-    ngx_http_hotpath_op_t          op;
-    ngx_http_hotpath_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+    u_char      *p;
+    int64_t      accepted_us;
+    hp_str_t     code;
+    ngx_str_t    more;
+    const char  *state;
 
     ngx_str_null(&more);
 
     if (PQntuples(result) == 0) {
-        if (mcf->operations
-            && ngx_http_hotpath_idempotency_find(mcf->operations, id, &op)
-               == NGX_OK
-            && op.state == NGX_HTTP_HOTPATH_OP_ACCEPTED)
-        {
-            /* acknowledged while Postgres was asked */
-            return ngx_http_hotpath_status_answer(r, id, "accepted",
-                                                  op.accepted_us, &more);
-        }
-
-        return ngx_http_hotpath_problem(r,
+        return ngx_http_hotpath_status_memory(r, id,
                                   NGX_HTTP_HOTPATH_PROBLEM_OPERATION_UNKNOWN);
     }
 

@@ -1,14 +1,15 @@
 /*
  * store.c: one transaction per batch, and PostgreSQL has the last word.
  *
- * The way of almost every batch: BEGIN; the operations go in by one prepared
- * INSERT over binary arrays, whose unique key is the deduplication that counts;
- * the events of those that were new go in by COPY in binary form; the
- * partition's position moves; COMMIT. Measured whole, this beat one CTE and two
- * INSERTs over arrays. A batch is first tried boldly, as if nothing in it had
- * been seen before: without ON CONFLICT the server works a fifth less. One that
- * meets a known operation is done again carefully, with ON CONFLICT DO NOTHING,
- * and so are those that follow until no repeats have come for a while.
+ * The way of almost every batch: BEGIN; the operations go in by COPY in binary
+ * form, their unique key is the deduplication that counts; so do the events;
+ * the partition's position moves; COMMIT. That is the bold way, as if nothing
+ * in the batch had been seen before. COPY knows no ON CONFLICT, so a batch that
+ * meets a known operation is done again carefully: the operations by INSERT
+ * over arrays with ON CONFLICT DO NOTHING, the events of those that were new by
+ * COPY. So are those that follow, until no repeats have come for a while.
+ * Measured whole, the careful way costs a third more than the bold one, and
+ * both beat one CTE and two INSERTs over arrays.
  *
  * Where a statement is refused because of data, the batch is done again in
  * halves under savepoints until the culprits stand alone; each is published to
@@ -30,17 +31,17 @@
 /* Batches without a repeat before the next one is tried boldly. */
 #define HPW_CAREFUL 16
 
-#define HPW_SQL_OPERATIONS                                                     \
-    "INSERT INTO hotpath.operations (operation_id, position, accepted_at,"     \
-    " partition, state, fingerprint) SELECT u.id, u.position, u.accepted_at,"  \
-    " $5::integer, 1, u.fingerprint FROM unnest($1::uuid[], $2::bigint[],"     \
-    " $3::timestamptz[], $4::bytea[])"                                         \
-    " AS u(id, position, accepted_at, fingerprint)"
-
-static const char hpw_sql_bold[] = HPW_SQL_OPERATIONS;
+static const char hpw_sql_bold[] =
+    "COPY hotpath.operations (operation_id, position, accepted_at, partition,"
+    " state, fingerprint) FROM STDIN WITH (FORMAT binary)";
 
 static const char hpw_sql_careful[] =
-    HPW_SQL_OPERATIONS " ON CONFLICT (operation_id) DO NOTHING";
+    "INSERT INTO hotpath.operations (operation_id, position, accepted_at,"
+    " partition, state, fingerprint) SELECT u.id, u.position, u.accepted_at,"
+    " $5::integer, 1, u.fingerprint FROM unnest($1::uuid[], $2::bigint[],"
+    " $3::timestamptz[], $4::bytea[])"
+    " AS u(id, position, accepted_at, fingerprint)"
+    " ON CONFLICT (operation_id) DO NOTHING";
 
 /* Which of these were there before, and with which payload. Positions are
  * given out once, so what stands at another one is not ours. */
@@ -80,10 +81,11 @@ int hpw_store_prepare(hpw_lane_t *lane)
     static const struct {
         const char *name;
         const char *sql;
-    } statements[] = {
-        {"bold", hpw_sql_bold},   {"careful", hpw_sql_careful},
-        {"known", hpw_sql_known}, {"conflicts", hpw_sql_conflicts},
-        {"dead", hpw_sql_dead},   {"advance", hpw_sql_advance}};
+    } statements[] = {{"careful", hpw_sql_careful},
+                      {"known", hpw_sql_known},
+                      {"conflicts", hpw_sql_conflicts},
+                      {"dead", hpw_sql_dead},
+                      {"advance", hpw_sql_advance}};
     size_t i;
 
     /* every statement here goes by primary key; a plan made while the tables
@@ -225,6 +227,27 @@ static int hpw_store_events(hpw_lane_t *lane, int first, int last)
     return hpw_db_copy(&lane->db, hpw_sql_copy, copy) == count ? 0 : -1;
 }
 
+static int hpw_store_bold(hpw_lane_t *lane, uint32_t count)
+{
+    hpw_buf_t *copy = &lane->store.copy;
+    const hpw_item_t *item;
+    uint32_t i;
+
+    hpw_copy_begin(copy);
+    for (i = 0; i < count; i++) {
+        item = &lane->batch.items[lane->store.order[i]];
+        hpw_copy_row(copy, 6);
+        hpw_put_bytes(copy, item->event.operation_id, HP_UUID_SIZE);
+        hpw_put_int8(copy, item->position);
+        hpw_put_time(copy, item->event.accepted_us);
+        hpw_put_int4(copy, lane->partition);
+        hpw_put_int2(copy, 1);
+        hpw_put_bytes(copy, item->event.fingerprint, HP_FINGERPRINT_SIZE);
+    }
+    hpw_copy_end(copy);
+    return hpw_db_copy(&lane->db, hpw_sql_bold, copy) == count ? 0 : -1;
+}
+
 /* Stores [first, last) in the open transaction. -1 as hpw_db_*. */
 static int hpw_store_range(hpw_lane_t *lane, int bold, int first, int last)
 {
@@ -237,6 +260,11 @@ static int hpw_store_range(hpw_lane_t *lane, int bold, int first, int last)
 
     if (count == 0)
         return 0;
+    if (bold) {
+        if (hpw_store_bold(lane, count) != 0)
+            return -1;
+        return hpw_store_events(lane, first, last);
+    }
     hpw_store_arrays(lane, count);
     snprintf(partition, sizeof(partition), "%d", lane->partition);
     params[0] = hpw_param_array(&store->ids);
@@ -244,8 +272,7 @@ static int hpw_store_range(hpw_lane_t *lane, int bold, int first, int last)
     params[2] = hpw_param_array(&store->times);
     params[3] = hpw_param_array(&store->fingerprints);
     params[4] = hpw_param_text(partition);
-    result =
-        hpw_db_prepared(&lane->db, bold ? "bold" : "careful", 5, params, 0);
+    result = hpw_db_prepared(&lane->db, "careful", 5, params, 0);
     if (result == NULL)
         return -1;
     stored = strtoll(PQcmdTuples(result), NULL, 10);

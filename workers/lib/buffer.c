@@ -138,6 +138,15 @@ void hpw_put_null(hpw_buf_t *buf)
     hpw_set_u32(hpw_buf_extend(buf, 4), UINT32_MAX);
 }
 
+void hpw_put_int2(hpw_buf_t *buf, int16_t value)
+{
+    unsigned char *dst = hpw_buf_extend(buf, 6);
+
+    hpw_set_u32(dst, 2);
+    dst[4] = (unsigned char)((uint16_t)value >> 8);
+    dst[5] = (unsigned char)value;
+}
+
 void hpw_put_int4(hpw_buf_t *buf, int32_t value)
 {
     unsigned char *dst = hpw_buf_extend(buf, 8);

@@ -48,6 +48,7 @@ char *hpw_buf_text(hpw_buf_t *buf);
 void hpw_put_bytes(hpw_buf_t *buf, const void *data, size_t len);
 void hpw_put_text(hpw_buf_t *buf, hp_str_t text);
 void hpw_put_null(hpw_buf_t *buf);
+void hpw_put_int2(hpw_buf_t *buf, int16_t value);
 void hpw_put_int4(hpw_buf_t *buf, int32_t value);
 void hpw_put_int8(hpw_buf_t *buf, int64_t value);
 /* Microseconds since 1970, for timestamptz. */

@@ -1,0 +1,412 @@
+/*
+ * hp_format.c: yes or no to short texts of a known form.
+ *
+ * One job: the grammars of RFC 3339 dates, RFC 3986 references and RFC 9110
+ * media types, as far as Hotpath believes what they say. Everything not named
+ * in a grammar is refused. Owns nothing, allocates nothing, keeps no state:
+ * any process, any thread; in nginx it runs in the event loop, in time linear
+ * in the text. Never in here: a clock, a locale, a byte read outside the text.
+ *
+ * Contract: hp_format.h. Tests: tests/unit/test_format.c,
+ * tests/fuzz/fuzz_event.c.
+ */
+#include "hp_format.h"
+
+#include <string.h>
+
+#include "hp_char.h"
+
+#define HP_MINUTES_A_DAY 1440
+
+static int is_alpha(unsigned char c)
+{
+    c |= 0x20;
+    return c >= 'a' && c <= 'z';
+}
+
+/* The number that `digits` digits at p make, -1 where one is none. */
+static int number_at(const unsigned char *p, unsigned digits)
+{
+    int number;
+
+    for (number = 0; digits != 0; digits--, p++) {
+        if (!hp_is_digit(*p)) {
+            return -1;
+        }
+
+        number = number * 10 + (*p - '0');
+    }
+
+    return number;
+}
+
+int hp_date_valid(hp_str_t text)
+{
+    static const unsigned char days[] = {31, 28, 31, 30, 31, 30,
+                                         31, 31, 30, 31, 30, 31};
+
+    int year, month, day, last;
+
+    if (text.len != 10 || text.data[4] != '-' || text.data[7] != '-') {
+        return 0;
+    }
+
+    year = number_at(text.data, 4);
+    month = number_at(text.data + 5, 2);
+    day = number_at(text.data + 8, 2);
+
+    if (year < 0 || month < 1 || month > 12 || day < 1) {
+        return 0;
+    }
+
+    last = days[month - 1];
+
+    if (month == 2 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)) {
+        last = 29;
+    }
+
+    return day <= last;
+}
+
+/* Z or the offset [p, end) in minutes; 0, or -1 where it is neither. */
+static int offset_at(const unsigned char *p, const unsigned char *end,
+                     int *minutes)
+{
+    int hour, minute;
+
+    *minutes = 0;
+
+    if (end - p == 1) {
+        return (*p | 0x20) == 'z' ? 0 : -1;
+    }
+
+    if (end - p != 6 || (*p != '+' && *p != '-') || p[3] != ':') {
+        return -1;
+    }
+
+    hour = number_at(p + 1, 2);
+    minute = number_at(p + 4, 2);
+
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59) {
+        return -1;
+    }
+
+    *minutes = *p == '-' ? -(hour * 60 + minute) : hour * 60 + minute;
+    return 0;
+}
+
+int hp_date_time_valid(hp_str_t text)
+{
+    const unsigned char *p, *end;
+    int hour, minute, second, offset;
+    hp_str_t date;
+
+    if (text.len < 20 || text.len > HP_DATE_TIME_MAX) {
+        return 0;
+    }
+
+    date.data = text.data;
+    date.len = 10;
+    p = text.data + 10;
+    end = text.data + text.len;
+
+    if (!hp_date_valid(date) || (*p | 0x20) != 't' || p[3] != ':' ||
+        p[6] != ':') {
+        return 0;
+    }
+
+    hour = number_at(p + 1, 2);
+    minute = number_at(p + 4, 2);
+    second = number_at(p + 7, 2);
+
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 ||
+        second > 60) {
+        return 0;
+    }
+
+    p += 9;
+
+    if (*p == '.') {
+        p++;
+
+        if (!hp_is_digit(*p)) {
+            return 0;
+        }
+
+        while (p < end && hp_is_digit(*p)) {
+            p++;
+        }
+    }
+
+    if (offset_at(p, end, &offset) != 0) {
+        return 0;
+    }
+
+    minute += hour * 60 - offset + HP_MINUTES_A_DAY;
+    return second < 60 || minute % HP_MINUTES_A_DAY == HP_MINUTES_A_DAY - 1;
+}
+
+/* Letters, digits and the marks of RFC 3986, percent sign not included. */
+static int is_uri_char(unsigned char c)
+{
+    return is_alpha(c) || hp_is_digit(c) ||
+           (c != '\0' && strchr("-._~:/?#[]@!$&'()*+,;=", c) != NULL);
+}
+
+int hp_uri_valid(hp_str_t text, int needs_scheme)
+{
+    int scheme, first, hashes;
+    unsigned char c;
+    size_t i;
+
+    scheme = 0;
+    first = 1; /* no ':', '/', '?' or '#' yet: this may be a scheme */
+    hashes = 0;
+
+    for (i = 0; i < text.len; i++) {
+        c = text.data[i];
+
+        if (c == '%') {
+            if (text.len - i < 3 || hp_hex_value(text.data[i + 1]) < 0 ||
+                hp_hex_value(text.data[i + 2]) < 0) {
+                return 0;
+            }
+
+            i += 2;
+            scheme = -1;
+            continue;
+        }
+
+        if (!is_uri_char(c)) {
+            return 0;
+        }
+
+        hashes += c == '#';
+
+        if (!first) {
+            continue;
+        }
+
+        if (c == ':') {
+            if (i == 0 || scheme < 0) {
+                return 0;
+            }
+
+            first = 0;
+            scheme = 1;
+
+        } else if (c == '/' || c == '?' || c == '#') {
+            first = 0;
+            scheme = 0;
+
+        } else if (i == 0 ? !is_alpha(c)
+                          : !is_alpha(c) && !hp_is_digit(c) && c != '+' &&
+                                c != '-' && c != '.') {
+            scheme = -1; /* none, so no ':' may end this segment */
+        }
+    }
+
+    return text.len != 0 && hashes <= 1 &&
+           (!needs_scheme || (scheme == 1 && !first));
+}
+
+static int is_token_char(unsigned char c)
+{
+    return is_alpha(c) || hp_is_digit(c) ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+/* The token at *p, which moves behind it; empty where there is none. */
+static hp_str_t token_at(const unsigned char **p, const unsigned char *end)
+{
+    hp_str_t token;
+
+    token.data = *p;
+
+    while (*p < end && is_token_char(**p)) {
+        (*p)++;
+    }
+
+    token.len = (size_t)(*p - token.data);
+    return token;
+}
+
+/* Whether text is `lower`, which is lower-case, letters in either case. */
+static int same(hp_str_t text, const char *lower)
+{
+    size_t i;
+
+    for (i = 0; i < text.len; i++) {
+        if ((is_alpha(text.data[i]) ? text.data[i] | 0x20 : text.data[i]) !=
+            (unsigned char)lower[i]) {
+            return 0;
+        }
+    }
+
+    return lower[i] == '\0';
+}
+
+static int starts_with(hp_str_t text, const char *lower)
+{
+    size_t len;
+
+    len = strlen(lower);
+
+    if (text.len < len) {
+        return 0;
+    }
+
+    text.len = len;
+    return same(text, lower);
+}
+
+static int ends_with(hp_str_t text, const char *lower)
+{
+    size_t len;
+
+    len = strlen(lower);
+
+    if (text.len <= len) {
+        return 0;
+    }
+
+    text.data += text.len - len;
+    text.len = len;
+    return same(text, lower);
+}
+
+static const unsigned char *skip_blank(const unsigned char *p,
+                                       const unsigned char *end)
+{
+    while (p < end && (*p == ' ' || *p == '\t')) {
+        p++;
+    }
+
+    return p;
+}
+
+/* A token or quoted string at *p, without the quotes and with its backslashes
+ * left in (no charset has one). 0, or -1 where it is neither. */
+static int parameter_value(const unsigned char **p, const unsigned char *end,
+                           hp_str_t *value)
+{
+    if (*p == end || **p != '"') {
+        *value = token_at(p, end);
+        return value->len == 0 ? -1 : 0;
+    }
+
+    value->data = ++*p;
+
+    while (*p < end && **p != '"') {
+        if (**p == '\\') {
+            (*p)++;
+        }
+
+        if (*p == end || (**p < 0x20 && **p != '\t') || **p == 0x7f) {
+            return -1;
+        }
+
+        (*p)++;
+    }
+
+    if (*p == end) {
+        return -1;
+    }
+
+    value->len = (size_t)(*p - value->data);
+    (*p)++;
+    return 0;
+}
+
+static hp_media_kind_t kind_of(hp_str_t type, hp_str_t subtype)
+{
+    if (same(type, "application")) {
+        if (same(subtype, "json")) {
+            return HP_MEDIA_JSON;
+        }
+
+        if (same(subtype, "cloudevents+json")) {
+            return HP_MEDIA_CLOUDEVENT;
+        }
+
+        if (same(subtype, "cloudevents-batch+json")) {
+            return HP_MEDIA_CLOUDEVENT_LIST;
+        }
+
+        if (starts_with(subtype, "cloudevents")) {
+            return HP_MEDIA_CLOUDEVENT_ELSE;
+        }
+    }
+
+    return same(subtype, "json") || ends_with(subtype, "+json")
+               ? HP_MEDIA_JSON_LIKE
+               : HP_MEDIA_ELSE;
+}
+
+int hp_media_parse(hp_str_t value, hp_media_t *media)
+{
+    hp_str_t type, subtype, name, parameter;
+    const unsigned char *p, *end;
+    unsigned charsets;
+
+    memset(media, 0, sizeof(*media));
+
+    if (value.len == 0) {
+        return -1;
+    }
+
+    end = value.data + value.len;
+    p = skip_blank(value.data, end);
+    type = token_at(&p, end);
+
+    if (type.len == 0 || p == end || *p != '/') {
+        return -1;
+    }
+
+    p++;
+    subtype = token_at(&p, end);
+
+    if (subtype.len == 0) {
+        return -1;
+    }
+
+    charsets = 0;
+    p = skip_blank(p, end);
+
+    while (p < end) {
+        if (*p != ';') {
+            return -1;
+        }
+
+        p = skip_blank(p + 1, end);
+        name = token_at(&p, end);
+
+        if (name.len == 0) {
+            continue; /* RFC 9110 lets a parameter be empty */
+        }
+
+        if (p == end || *p != '=') {
+            return -1;
+        }
+
+        p++;
+
+        if (parameter_value(&p, end, &parameter) != 0) {
+            return -1;
+        }
+
+        if (same(name, "charset")) {
+            charsets++;
+            media->charset_other = !same(parameter, "utf-8");
+        }
+
+        p = skip_blank(p, end);
+    }
+
+    if (charsets > 1) {
+        return -1;
+    }
+
+    media->kind = kind_of(type, subtype);
+    return 0;
+}
