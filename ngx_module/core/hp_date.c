@@ -40,10 +40,9 @@ static const char month_names[12][4] = {"Jan", "Feb", "Mar", "Apr",
                                         "Sep", "Oct", "Nov", "Dec"};
 static const char day_names[7][4] = {"Sun", "Mon", "Tue", "Wed",
                                      "Thu", "Fri", "Sat"};
-static const char *const long_day_names[7] = {"Sunday",    "Monday",
-                                              "Tuesday",   "Wednesday",
-                                              "Thursday",  "Friday",
-                                              "Saturday"};
+static const char *const long_day_names[7] = {
+    "Sunday",   "Monday", "Tuesday", "Wednesday",
+    "Thursday", "Friday", "Saturday"};
 
 /* Days from 1970-01-01; the year begins in March here, so that the day that
  * comes and goes is its last. */

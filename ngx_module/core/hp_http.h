@@ -108,8 +108,8 @@ typedef enum {
 } hp_fwd_t;
 
 typedef struct {
-    hp_str_t cache; /* its name; must not be empty */
-    hp_fwd_t fwd;   /* it and the next three are left out with hit */
+    hp_str_t cache;      /* its name; must not be empty */
+    hp_fwd_t fwd;        /* it and the next three are left out with hit */
     unsigned fwd_status; /* 100 to 999, or 0: not written */
     unsigned stored : 1;
     unsigned collapsed : 1;
