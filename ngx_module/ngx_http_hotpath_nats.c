@@ -327,6 +327,16 @@ ngx_http_hotpath_nats_request(ngx_http_hotpath_nats_t *nats,
 
 
 void
+ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats)
+{
+    if (nats->connection && nats->out_pos < nats->out_len) {
+        /* what fails here fails again, and is seen, in the posted event */
+        (void) ngx_http_hotpath_nats_send(nats);
+    }
+}
+
+
+void
 ngx_http_hotpath_nats_give_up(ngx_http_hotpath_nats_t *nats, uint32_t id)
 {
     uint32_t                       index;

@@ -72,6 +72,9 @@ ngx_int_t ngx_http_hotpath_nats_on_state(ngx_http_hotpath_nats_t *nats,
 ngx_int_t ngx_http_hotpath_nats_request(ngx_http_hotpath_nats_t *nats,
     ngx_str_t *subject, ngx_str_t *headers, ngx_str_t *payload, ngx_uint_t n,
     ngx_http_hotpath_nats_reply_pt handler, void *data, uint32_t *id);
+
+/* Sends now what waits for the end of this turn of the event loop. */
+void ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats);
 void ngx_http_hotpath_nats_give_up(ngx_http_hotpath_nats_t *nats, uint32_t id);
 
 ngx_uint_t ngx_http_hotpath_nats_ready(ngx_http_hotpath_nats_t *nats);

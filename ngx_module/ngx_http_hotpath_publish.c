@@ -48,7 +48,8 @@ struct ngx_http_hotpath_chunk_s {
 
 
 typedef struct {
-    ngx_queue_t                    queue;     /* in queued or in flight */
+    ngx_queue_t                    queue;     /* queued, flying, answered,
+                                                 or spare */
     ngx_http_hotpath_partition_t  *partition;
     ngx_http_hotpath_chunk_t      *chunks;
     ngx_http_hotpath_chunk_t      *chunk;     /* the last one */
@@ -59,7 +60,9 @@ typedef struct {
     size_t                         bytes;
     uint32_t                       request;
     ngx_event_t                    timer;
-    unsigned                       sent:1;
+    unsigned                       sent:1;    /* counted in in_flight */
+
+    ngx_http_hotpath_publish_result_t  result;   /* once answered */
 } ngx_http_hotpath_group_t;
 
 
@@ -88,7 +91,9 @@ struct ngx_http_hotpath_publish_s {
     void                             *ctx;
     ngx_log_t                        *log;
     ngx_event_t                       flush;
+    ngx_event_t                       answer;
     ngx_event_t                       refresh;
+    ngx_queue_t                       answered;   /* of groups */
     size_t                            queued_bytes;
     uint64_t                          messages;
     u_char                            name[16];   /* hex, of this worker */
@@ -103,6 +108,9 @@ struct ngx_http_hotpath_publish_s {
 
 
 static void ngx_http_hotpath_publish_flush(ngx_event_t *ev);
+static void ngx_http_hotpath_publish_send_queued(
+    ngx_http_hotpath_partition_t *partition);
+static void ngx_http_hotpath_publish_answer(ngx_event_t *ev);
 static ngx_int_t ngx_http_hotpath_publish_send(
     ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op);
@@ -191,6 +199,11 @@ ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
     publish->flush.data = publish;
     publish->flush.log = cycle->log;
 
+    publish->answer.handler = ngx_http_hotpath_publish_answer;
+    publish->answer.data = publish;
+    publish->answer.log = cycle->log;
+    ngx_queue_init(&publish->answered);
+
     publish->refresh.handler = ngx_http_hotpath_publish_refresh;
     publish->refresh.data = publish;
     publish->refresh.log = cycle->log;
@@ -242,6 +255,16 @@ ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
 
     if (p->flush.posted) {
         ngx_delete_posted_event(&p->flush);
+    }
+
+    if (p->answer.posted) {
+        ngx_delete_posted_event(&p->answer);
+    }
+
+    while (!ngx_queue_empty(&p->answered)) {
+        q = ngx_queue_head(&p->answered);
+        ngx_http_hotpath_publish_recycle(
+                          ngx_queue_data(q, ngx_http_hotpath_group_t, queue));
     }
 
     while (!ngx_queue_empty(&p->spare_groups)) {
@@ -368,36 +391,62 @@ ngx_http_hotpath_publish_created(hp_str_t text)
 static void
 ngx_http_hotpath_publish_flush(ngx_event_t *ev)
 {
-    ngx_uint_t                          i;
-    ngx_queue_t                        *q;
-    ngx_http_hotpath_group_t           *group;
-    ngx_http_hotpath_publish_t         *p;
-    ngx_http_hotpath_partition_t       *partition;
-    ngx_http_hotpath_publish_result_t   result;
+    ngx_uint_t                   i;
+    ngx_http_hotpath_publish_t  *p;
 
     p = ev->data;
 
     for (i = 0; i < p->conf->partitions; i++) {
-        partition = &p->partitions[i];
+        ngx_http_hotpath_publish_send_queued(&p->partitions[i]);
+    }
+}
 
-        if (partition->starting) {
+
+static void
+ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
+{
+    ngx_queue_t                        *q;
+    ngx_http_hotpath_group_t           *group;
+    ngx_http_hotpath_publish_result_t   result;
+
+    if (partition->starting) {
+        return;
+    }
+
+    while (partition->in_flight < partition->publish->conf->window
+           && !ngx_queue_empty(&partition->queued))
+    {
+        q = ngx_queue_head(&partition->queued);
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        if (ngx_http_hotpath_publish_send(group) == NGX_OK) {
             continue;
         }
 
-        while (partition->in_flight < p->conf->window
-               && !ngx_queue_empty(&partition->queued))
-        {
-            q = ngx_queue_head(&partition->queued);
-            group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+        ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
+        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+        ngx_http_hotpath_publish_settle(group, &result);
+    }
+}
 
-            if (ngx_http_hotpath_publish_send(group) == NGX_OK) {
-                continue;
-            }
 
-            ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
-            result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
-            ngx_http_hotpath_publish_settle(group, &result);
-        }
+/* Answers whom the last PubAcks were for, when the broker has its next
+ * messages already. */
+
+static void
+ngx_http_hotpath_publish_answer(ngx_event_t *ev)
+{
+    ngx_queue_t                 *q;
+    ngx_http_hotpath_group_t    *group;
+    ngx_http_hotpath_publish_t  *p;
+
+    p = ev->data;
+
+    while (!ngx_queue_empty(&p->answered)) {
+        q = ngx_queue_head(&p->answered);
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        ngx_http_hotpath_publish_settle(group, &group->result);
     }
 }
 
@@ -484,66 +533,82 @@ ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
     ngx_http_hotpath_group_t *group = data;
 
     hp_nats_puback_t                    ack;
+    ngx_http_hotpath_publish_t         *p;
     ngx_http_hotpath_partition_t       *partition;
-    ngx_http_hotpath_publish_result_t   result;
+    ngx_http_hotpath_publish_result_t  *result;
 
     partition = group->partition;
+    p = partition->publish;
+    result = &group->result;
 
-    ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
-    result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+    result->outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
 
     if (op == NULL) {
-        goto settle;
+        ngx_http_hotpath_publish_settle(group, result);
+        return;
     }
 
     if (op->status) {
         /* 503: no responders; nobody has the message */
-        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
-        result.err_code = op->status;
-        goto settle;
+        result->outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
+        result->err_code = op->status;
+        goto answered;
     }
 
     if (hp_nats_puback_read(&ack, op->payload) != 0) {
-        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
                       "hotpath: no PubAck on subject %V, but %uz other bytes",
                       &partition->subject, op->payload.len);
-        goto settle;
+        goto answered;
     }
 
     if (ack.error) {
-        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
                       "hotpath: stream %V refused a message: %*s (%uD, %uD)",
                       &partition->stream, ack.description.len,
                       ack.description.data, ack.code, ack.err_code);
-        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
-        result.err_code = ack.err_code ? ack.err_code : ack.code;
-        goto settle;
+        result->outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
+        result->err_code = ack.err_code ? ack.err_code : ack.code;
+        goto answered;
     }
 
     if (ack.stream.len != partition->stream.len
         || ngx_memcmp(ack.stream.data, partition->stream.data, ack.stream.len)
            != 0)
     {
-        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
                       "hotpath: PubAck from stream \"%*s\" instead of \"%V\"",
                       ack.stream.len, ack.stream.data, &partition->stream);
-        goto settle;
+        goto answered;
     }
 
-    result.outcome = NGX_HTTP_HOTPATH_PUBLISHED;
-    result.sequence = ack.sequence;
+    result->outcome = NGX_HTTP_HOTPATH_PUBLISHED;
+    result->sequence = ack.sequence;
 
     /* one that goes back is of a repeat, or of a stream made anew since it
      * was asked for: which stream it counts in is then not known */
 
     if (ack.sequence > partition->sequence) {
         partition->sequence = ack.sequence;
-        result.created = partition->created;
+        result->created = partition->created;
     }
 
-settle:
+answered:
 
-    ngx_http_hotpath_publish_settle(group, &result);
+    /* the next message first: the broker must not wait while many are told */
+
+    ngx_del_timer(&group->timer);
+    ngx_queue_remove(&group->queue);
+    ngx_queue_insert_tail(&p->answered, &group->queue);
+    group->sent = 0;
+    partition->in_flight--;
+
+    ngx_http_hotpath_publish_send_queued(partition);
+    ngx_http_hotpath_nats_push(p->nats);
+
+    if (!p->answer.posted) {
+        ngx_post_event(&p->answer, &ngx_posted_events);
+    }
 }
 
 

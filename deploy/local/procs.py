@@ -207,10 +207,14 @@ class Process:
         if self.pid() is not None:
             raise StackError(f"{self.name} runs already (pid {self.pid()})")
         self.end_members()
-        if port_taken(self.port):
+        try:
+            # a killed process is gone before all of its threads let go
+            wait_until(lambda: not port_taken(self.port), 2, "a free port")
+        except StackError:
             owner = port_owner(self.port)
             by = f" by {owner}" if owner else ""
-            raise StackError(f"{self.name}: port {self.port} is taken{by}")
+            raise StackError(f"{self.name}: port {self.port} is taken"
+                             f"{by}") from None
         if os.path.exists(self.log) and os.stat(self.log).st_size > LOG_MAX:
             os.replace(self.log, self.log + ".1")
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

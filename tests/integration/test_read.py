@@ -455,6 +455,13 @@ def ask_together(stack, path, count):
     return answers
 
 
+def queries(stack):
+    """How often a row was looked up through /counted/."""
+    (count,), = stack.sql("SELECT last_value - (NOT is_called)::int"
+                          " FROM hotpath.calls")
+    return count
+
+
 def test_single_flight(own_stack):
     """One query a worker at most, counted by Postgres itself."""
     name = key()
@@ -462,13 +469,12 @@ def test_single_flight(own_stack):
     # both workers have a connection, on which the statement is prepared
     for _ in range(16):
         own_stack.get(f"/counted/{key()}")
-    (before,), = own_stack.sql("SELECT last_value FROM hotpath.calls")
+    before = queries(own_stack)
     collapsed = own_stack.metric("hotpath_read_requests_total", "collapsed")
     answers = ask_together(own_stack, f"/counted/{name}", 60)
     assert {(answer.status, answer.body) for answer in answers} == {
         (200, b'{"a":1}')}
-    (after,), = own_stack.sql("SELECT last_value FROM hotpath.calls")
-    assert 1 <= after - before <= 2
+    assert 1 <= queries(own_stack) - before <= 2
     waited = sum("collapsed" in answer.headers["cache-status"]
                  for answer in answers)
     assert waited >= 58

@@ -19,6 +19,7 @@
 #include "log.h"
 
 #define HPW_LEAVE_S 10
+#define HPW_WATCH_MS 1000
 
 #define HPW_DRAIN(field) offsetof(hpw_drain_settings_t, field)
 
@@ -182,8 +183,10 @@ int main(int argc, char **argv)
         }
     }
 
-    while (!hpw_stopping())
-        hpw_sleep_ms(60000);
+    while (!hpw_stopping()) {
+        hpw_sleep_ms(HPW_WATCH_MS);
+        hpw_nats_watch(&drain.nats);
+    }
     hpw_log(HPW_LOG_INFO, "stopping");
     if (hpw_drain_leave(&drain) != 0)
         _exit(1);

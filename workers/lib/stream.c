@@ -20,12 +20,14 @@
 
 #define HPW_JS_TIMEOUT_MS 2000
 #define HPW_NATS_SERVERS 16
+#define HPW_NATS_AWAY_MS 5000
 
 static void hpw_nats_down(natsConnection *nc, void *data)
 {
     hpw_nats_t *nats = data;
 
-    (void)nc;
+    if (nc != nats->nc)
+        return; /* one that was replaced */
     nats->connected = 0;
     if (!nats->closing)
         hpw_log(HPW_LOG_WARN, "nats disconnected");
@@ -35,7 +37,8 @@ static void hpw_nats_up(natsConnection *nc, void *data)
 {
     hpw_nats_t *nats = data;
 
-    (void)nc;
+    if (nc != nats->nc)
+        return;
     nats->reconnects++;
     nats->connected = 1;
     hpw_log(HPW_LOG_INFO, "nats reconnected");
@@ -109,19 +112,53 @@ int hpw_nats_try(hpw_nats_t *nats, const hpw_common_t *settings,
                  const char *program, char *error, size_t size)
 {
     natsOptions *options = NULL;
+    natsConnection *nc = NULL;
     natsStatus s = natsOptions_Create(&options);
 
+    nats->settings = settings;
+    nats->program = program;
     if (s == NATS_OK)
         s = hpw_nats_options(options, nats, settings, program);
     if (s == NATS_OK)
-        s = natsConnection_Connect(&nats->nc, options);
+        s = natsConnection_Connect(&nc, options);
     natsOptions_Destroy(options);
     if (s != NATS_OK) {
         snprintf(error, size, "%s", natsStatus_GetText(s));
         return -1;
     }
+    nats->nc = nc;
     nats->connected = 1;
     return 0;
+}
+
+/* nats.c closes a connection for good after two refusals of its credentials,
+ * and once a server has asked for TLS it never again talks to one without. */
+int hpw_nats_watch(hpw_nats_t *nats)
+{
+    natsConnection *old = nats->nc;
+    char error[256];
+
+    if (nats->connected) {
+        nats->away_ms = 0;
+        return 0;
+    }
+    if (nats->away_ms == 0)
+        nats->away_ms = hpw_monotonic_ms();
+    if (!natsConnection_IsClosed(old) &&
+        hpw_monotonic_ms() - nats->away_ms < HPW_NATS_AWAY_MS)
+        return 0;
+    if (hpw_nats_try(nats, nats->settings, nats->program, error,
+                     sizeof(error)) != 0) {
+        hpw_log(HPW_LOG_WARN, "nats not reachable", hpw_s("error", error));
+        return 0;
+    }
+    nats->reconnects++;
+    hpw_log(HPW_LOG_INFO, "nats connected anew");
+    natsConnection_Close(old);
+    /* its threads are long done with the one before */
+    natsConnection_Destroy(nats->retired);
+    nats->retired = old;
+    return 1;
 }
 
 int hpw_nats_open(hpw_nats_t *nats, const hpw_common_t *settings,
@@ -150,7 +187,9 @@ void hpw_nats_close(hpw_nats_t *nats)
     nats->closing = 1;
     natsConnection_Close(nats->nc);
     natsConnection_Destroy(nats->nc);
+    natsConnection_Destroy(nats->retired);
     nats->nc = NULL;
+    nats->retired = NULL;
     nats->connected = 0;
 }
 

@@ -20,7 +20,12 @@
 #include "settings.h"
 
 typedef struct {
-    natsConnection *nc;
+    natsConnection *_Atomic nc;
+    /* the main thread's */
+    const hpw_common_t *settings;
+    const char *program;
+    natsConnection *retired; /* what nc was before; closed, perhaps in use */
+    int64_t away_ms;         /* not connected since; 0: connected */
     /* written by nats.c's threads */
     _Atomic int connected;
     _Atomic int closing;
@@ -35,6 +40,11 @@ int hpw_nats_open(hpw_nats_t *nats, const hpw_common_t *settings,
 /* One try. 0, or -1 with a sentence in error. */
 int hpw_nats_try(hpw_nats_t *nats, const hpw_common_t *settings,
                  const char *program, char *error, size_t size);
+/* To be called every second or so by the thread that opened it. Where nats.c
+ * has given up, or has had no success for long, a new connection takes the
+ * place of the old one, and whatever hung on that fails. 1 where that was
+ * done, else 0. */
+int hpw_nats_watch(hpw_nats_t *nats);
 /* Sends what is buffered, waits for it a little, and closes. */
 void hpw_nats_close(hpw_nats_t *nats);
 

@@ -19,6 +19,7 @@
 #include "log.h"
 
 #define HPW_LEAVE_S 10
+#define HPW_WATCH_MS 1000
 
 #define HPW_PROJECT(field) offsetof(hpw_project_settings_t, field)
 
@@ -237,8 +238,12 @@ int main(int argc, char **argv)
         }
     }
 
-    while (!hpw_stopping())
-        hpw_sleep_ms(60000);
+    while (!hpw_stopping()) {
+        hpw_sleep_ms(HPW_WATCH_MS);
+        if (hpw_nats_watch(&project.nats))
+            hpw_wake_again(&project.wake, &project.nats,
+                           project.settings.common.subject_prefix);
+    }
     hpw_log(HPW_LOG_INFO, "stopping");
     if (hpw_project_leave(&project) != 0)
         _exit(1);

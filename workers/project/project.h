@@ -111,6 +111,9 @@ typedef struct {
 
 /* Subscribes to the commit notices. 0 or -1 (logged). */
 int hpw_wake_init(hpw_wake_t *wake, hpw_nats_t *nats, const char *prefix);
+/* Subscribes anew, on another connection. Where that fails, lanes wake by the
+ * clock only. */
+void hpw_wake_again(hpw_wake_t *wake, hpw_nats_t *nats, const char *prefix);
 void hpw_wake_destroy(hpw_wake_t *wake);
 /* Waits until the partition's generation differs from *seen, and takes it
  * over; or until ms have passed or the process is stopping. */

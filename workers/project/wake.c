@@ -36,17 +36,12 @@ static void hpw_wake_notice(natsConnection *nc, natsSubscription *sub,
     natsMsg_Destroy(msg);
 }
 
-int hpw_wake_init(hpw_wake_t *wake, hpw_nats_t *nats, const char *prefix)
+static int hpw_wake_subscribe(hpw_wake_t *wake, hpw_nats_t *nats,
+                              const char *prefix)
 {
-    pthread_condattr_t attr;
     char subject[128];
     natsStatus s;
 
-    pthread_mutex_init(&wake->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&wake->changed, &attr);
-    pthread_condattr_destroy(&attr);
     snprintf(subject, sizeof(subject), "%s.committed.*", prefix);
     s = natsConnection_Subscribe(&wake->sub, nats->nc, subject, hpw_wake_notice,
                                  wake);
@@ -56,6 +51,25 @@ int hpw_wake_init(hpw_wake_t *wake, hpw_nats_t *nats, const char *prefix)
         return -1;
     }
     return 0;
+}
+
+int hpw_wake_init(hpw_wake_t *wake, hpw_nats_t *nats, const char *prefix)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&wake->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&wake->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    return hpw_wake_subscribe(wake, nats, prefix);
+}
+
+void hpw_wake_again(hpw_wake_t *wake, hpw_nats_t *nats, const char *prefix)
+{
+    natsSubscription_Destroy(wake->sub);
+    wake->sub = NULL;
+    hpw_wake_subscribe(wake, nats, prefix);
 }
 
 void hpw_wake_destroy(hpw_wake_t *wake)
