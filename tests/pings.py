@@ -7,8 +7,8 @@ end a line of JSON: how many answers, the longest time that one took, and the
 longest without what the machine took for itself.
 
 The machine may be busy with other things, so from each answer's time is taken
-what the kernel says (/proc/<pid>/schedstat) that the worker and this process had
-to wait for a processor while they could have run. A worker that waits for
+what the kernel says (/proc/<pid>/schedstat) that the worker and this process
+had to wait for a processor while they could have run. A worker that waits for
 anything else, a lock, a disk, a peer, is not waiting for a processor: not a
 millisecond of that is excused, and neither is work that takes long.
 

@@ -128,7 +128,7 @@ def test_killed_while_clients_keep_trying(own_stack):
 
 
 def test_a_full_queue(own_stack):
-    """Bounded, told at once, and what waited is sent when the broker is back."""
+    """Bounded, told at once; what waited is sent when the broker is back."""
     names = [key() for _ in range(700)]
     clients = {name: RawHTTP(own_stack.ports["http"]) for name in names}
     before = own_stack.metric("hotpath_write_requests_total", "unavailable")

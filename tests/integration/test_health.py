@@ -2,8 +2,8 @@
 
 Ready is about traffic: only what writes need makes it 503, reads go on without
 the rest. The numbers of single metrics are asserted where the thing counted is
-tested; here it is their form, in both texts, and that they survive what counters
-must survive.
+tested; here it is their form, in both texts, and that they survive what
+counters must survive.
 """
 
 import os

@@ -1,9 +1,9 @@
 """The push channel: a change is in every zone as soon as it is committed.
 
-The whole chain for what a client sees; frames by hand, as schemas/golden/make.py
-writes them, for what a projector would never send: older versions, gaps,
-garbage. Those use lanes that no projector has, so that its own frames on the
-same subject are in order whatever happens here. Code under test:
+The whole chain for what a client sees; frames by hand, as
+schemas/golden/make.py writes them, for what a projector would never send: older
+versions, gaps, garbage. Those use lanes that no projector has, so that its own
+frames on the same subject are in order whatever happens here. Code under test:
 ngx_module/ngx_http_hotpath_push.c and _cache.c.
 """
 
