@@ -24,6 +24,7 @@ hotpath_cache_zone zone=second:4m max_entry=10k;
 
 SERVER = """
 add_header X-Worker $pid always;
+location = /stub { stub_status; }
 location /shared/ { hotpath_read prices shared; hotpath_cache documents; }
 location /second/ { hotpath_read prices; hotpath_cache second ttl=5m; }
 """
@@ -230,6 +231,8 @@ def test_a_late_answer_of_postgres_does_not_replace_a_push(own_stack, lane):
         with RawHTTP(own_stack.ports["http"]) as client:
             client.send(f"GET /prices/{name} HTTP/1.1\r\nHost: t\r\n\r\n"
                         .encode())
+            wait_until(lambda: "Writing: 2 " in own_stack.get(
+                "/stub").body.decode(), 5, "Postgres is asked")
             lane.push(document(name, '{"v":2}', 2))
             own_stack.thaw("postgres")
             assert client.answer().body == b'{"v":2}'
