@@ -337,6 +337,24 @@ ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats)
 
 
 void
+ngx_http_hotpath_nats_poll(ngx_http_hotpath_nats_t *nats)
+{
+    ngx_event_t  *rev;
+
+    if (nats->state != ngx_http_hotpath_nats_ready_e) {
+        return;
+    }
+
+    rev = nats->connection->read;
+
+    /* else nginx knows from epoll that nothing is there, as of this turn */
+    rev->available = -1;
+
+    ngx_http_hotpath_nats_read_handler(rev);
+}
+
+
+void
 ngx_http_hotpath_nats_give_up(ngx_http_hotpath_nats_t *nats, uint32_t id)
 {
     uint32_t                       index;

@@ -75,6 +75,10 @@ ngx_int_t ngx_http_hotpath_nats_request(ngx_http_hotpath_nats_t *nats,
 
 /* Sends now what waits for the end of this turn of the event loop. */
 void ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats);
+
+/* Takes in what has come since the event loop last looked; for a caller in the
+ * middle of long work. Handlers are called, the connection may be lost. */
+void ngx_http_hotpath_nats_poll(ngx_http_hotpath_nats_t *nats);
 void ngx_http_hotpath_nats_give_up(ngx_http_hotpath_nats_t *nats, uint32_t id);
 
 ngx_uint_t ngx_http_hotpath_nats_ready(ngx_http_hotpath_nats_t *nats);

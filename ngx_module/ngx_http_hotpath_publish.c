@@ -31,6 +31,9 @@
 #define NGX_HTTP_HOTPATH_PUBLISH_REFRESH  5000
 #define NGX_HTTP_HOTPATH_PUBLISH_HEADERS  256
 
+/* Answers given between two looks at the broker's connection. */
+#define NGX_HTTP_HOTPATH_PUBLISH_LOOK     8
+
 /* What a queued event costs beside its record: its waiter. */
 #define NGX_HTTP_HOTPATH_PUBLISH_OVERHEAD sizeof(ngx_http_hotpath_waiter_t)
 
@@ -96,6 +99,7 @@ struct ngx_http_hotpath_publish_s {
     ngx_queue_t                       answered;   /* of groups */
     size_t                            queued_bytes;
     uint64_t                          messages;
+    ngx_uint_t                        answers;
     u_char                            name[16];   /* hex, of this worker */
     ngx_queue_t                       spare_groups;
     ngx_uint_t                        nspare_groups;
@@ -655,6 +659,13 @@ ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
 
     for (w = group->waiters; w; w = w->next) {
         p->handler(p->ctx, w, result);
+
+        /* an ack must not wait for the rest of a long turn: the broker would
+         * idle meanwhile */
+
+        if (++p->answers % NGX_HTTP_HOTPATH_PUBLISH_LOOK == 0) {
+            ngx_http_hotpath_nats_poll(p->nats);
+        }
     }
 
     ngx_http_hotpath_publish_recycle(group);
