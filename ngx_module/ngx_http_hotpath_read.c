@@ -129,7 +129,7 @@ ngx_http_hotpath_read_handler(ngx_http_request_t *r)
     /* which document */
 
     if (lcf->shared) {
-        ngx_str_null(&tenant);
+        ngx_str_set(&tenant, "");
 
     } else {
         rc = ngx_http_hotpath_tenant(r, lcf, &tenant);

@@ -1,7 +1,7 @@
 /*
  * hp_format.c: yes or no to short texts of a known form.
  *
- * One job: the grammars of RFC 3339 dates, RFC 3986 references and RFC 9110
+ * One job: the grammars of RFC 3339 times, RFC 3986 references and RFC 9110
  * media types, as far as Hotpath believes what they say. Everything not named
  * in a grammar is refused. Owns nothing, allocates nothing, keeps no state:
  * any process, any thread; in nginx it runs in the event loop, in time linear
@@ -15,8 +15,12 @@
 #include <string.h>
 
 #include "hp_char.h"
+#include "hp_date.h"
 
-#define HP_MINUTES_A_DAY 1440
+#define HP_DATE_TIME_MIN 20 /* 2024-02-29T23:59:59Z */
+#define HP_TIME_DIGITS 6    /* of a fraction, hp_time_parse() takes no more */
+#define HP_SECOND_US 1000000
+#define HP_DAY_US ((int64_t)86400 * HP_SECOND_US)
 
 static int is_alpha(unsigned char c)
 {
@@ -24,126 +28,55 @@ static int is_alpha(unsigned char c)
     return c >= 'a' && c <= 'z';
 }
 
-/* The number that `digits` digits at p make, -1 where one is none. */
-static int number_at(const unsigned char *p, unsigned digits)
-{
-    int number;
-
-    for (number = 0; digits != 0; digits--, p++) {
-        if (!hp_is_digit(*p)) {
-            return -1;
-        }
-
-        number = number * 10 + (*p - '0');
-    }
-
-    return number;
-}
-
-int hp_date_valid(hp_str_t text)
-{
-    static const unsigned char days[] = {31, 28, 31, 30, 31, 30,
-                                         31, 31, 30, 31, 30, 31};
-
-    int year, month, day, last;
-
-    if (text.len != 10 || text.data[4] != '-' || text.data[7] != '-') {
-        return 0;
-    }
-
-    year = number_at(text.data, 4);
-    month = number_at(text.data + 5, 2);
-    day = number_at(text.data + 8, 2);
-
-    if (year < 0 || month < 1 || month > 12 || day < 1) {
-        return 0;
-    }
-
-    last = days[month - 1];
-
-    if (month == 2 && year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)) {
-        last = 29;
-    }
-
-    return day <= last;
-}
-
-/* Z or the offset [p, end) in minutes; 0, or -1 where it is neither. */
-static int offset_at(const unsigned char *p, const unsigned char *end,
-                     int *minutes)
-{
-    int hour, minute;
-
-    *minutes = 0;
-
-    if (end - p == 1) {
-        return (*p | 0x20) == 'z' ? 0 : -1;
-    }
-
-    if (end - p != 6 || (*p != '+' && *p != '-') || p[3] != ':') {
-        return -1;
-    }
-
-    hour = number_at(p + 1, 2);
-    minute = number_at(p + 4, 2);
-
-    if (hour < 0 || hour > 23 || minute < 0 || minute > 59) {
-        return -1;
-    }
-
-    *minutes = *p == '-' ? -(hour * 60 + minute) : hour * 60 + minute;
-    return 0;
-}
-
 int hp_date_time_valid(hp_str_t text)
 {
-    const unsigned char *p, *end;
-    int hour, minute, second, offset;
-    hp_str_t date;
+    unsigned char copy[HP_DATE_TIME_MAX];
+    size_t in, out, digits;
+    hp_str_t moment;
+    int64_t unix_us;
+    int leap;
 
-    if (text.len < 20 || text.len > HP_DATE_TIME_MAX) {
+    if (text.len < HP_DATE_TIME_MIN || text.len > HP_DATE_TIME_MAX) {
         return 0;
     }
 
-    date.data = text.data;
-    date.len = 10;
-    p = text.data + 10;
-    end = text.data + text.len;
+    memcpy(copy, text.data, HP_DATE_TIME_MIN);
 
-    if (!hp_date_valid(date) || (*p | 0x20) != 't' || p[3] != ':' ||
-        p[6] != ':') {
-        return 0;
+    /* a leap second is the second after the last one of its day */
+    leap = copy[17] == '6' && copy[18] == '0';
+
+    if (leap) {
+        copy[17] = '5';
+        copy[18] = '9';
     }
 
-    hour = number_at(p + 1, 2);
-    minute = number_at(p + 4, 2);
-    second = number_at(p + 7, 2);
+    in = out = 19;
 
-    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 ||
-        second > 60) {
-        return 0;
-    }
+    if (text.data[in] == '.') {
+        copy[out++] = text.data[in++];
 
-    p += 9;
-
-    if (*p == '.') {
-        p++;
-
-        if (!hp_is_digit(*p)) {
-            return 0;
-        }
-
-        while (p < end && hp_is_digit(*p)) {
-            p++;
+        for (digits = 0; in < text.len && hp_is_digit(text.data[in]); in++) {
+            if (digits++ < HP_TIME_DIGITS) {
+                copy[out++] = text.data[in];
+            }
         }
     }
 
-    if (offset_at(p, end, &offset) != 0) {
+    memcpy(copy + out, text.data + in, text.len - in);
+    moment.data = copy;
+    moment.len = out + text.len - in;
+
+    if (hp_time_parse(&unix_us, moment) != 0) {
         return 0;
     }
 
-    minute += hour * 60 - offset + HP_MINUTES_A_DAY;
-    return second < 60 || minute % HP_MINUTES_A_DAY == HP_MINUTES_A_DAY - 1;
+    if (!leap) {
+        return 1;
+    }
+
+    unix_us %= HP_DAY_US;
+    unix_us += unix_us < 0 ? HP_DAY_US : 0;
+    return unix_us >= HP_DAY_US - HP_SECOND_US;
 }
 
 /* Letters, digits and the marks of RFC 3986, percent sign not included. */
@@ -173,7 +106,7 @@ int hp_uri_valid(hp_str_t text, int needs_scheme)
             }
 
             i += 2;
-            scheme = -1;
+            scheme = first ? -1 : scheme;
             continue;
         }
 
@@ -206,8 +139,7 @@ int hp_uri_valid(hp_str_t text, int needs_scheme)
         }
     }
 
-    return text.len != 0 && hashes <= 1 &&
-           (!needs_scheme || (scheme == 1 && !first));
+    return text.len != 0 && hashes <= 1 && (!needs_scheme || scheme == 1);
 }
 
 static int is_token_char(unsigned char c)

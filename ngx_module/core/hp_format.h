@@ -1,5 +1,5 @@
 /*
- * hp_format.h: yes or no to short texts of a known form: dates, times, URIs,
+ * hp_format.h: yes or no to short texts of a known form: times, URIs,
  * media types.
  *
  * Plain text, escapes already resolved. Nothing is repaired. Used for
@@ -13,12 +13,9 @@
 
 #define HP_DATE_TIME_MAX 64
 
-/* RFC 3339 full-date: a day that the calendar has. */
-int hp_date_valid(hp_str_t text);
-
-/* RFC 3339 date-time of at most HP_DATE_TIME_MAX bytes: "T" and "Z" in either
- * case, any number of digits in the fraction, a second of 60 only where UTC
- * has 23:59:60 of whatever day. */
+/* RFC 3339 date-time of at most HP_DATE_TIME_MAX bytes, years 1 to 9999: "T"
+ * and "Z" in either case, any number of digits in the fraction (hp_time_parse()
+ * takes six), a second of 60 where UTC has 23:59:60, of whatever day. */
 int hp_date_time_valid(hp_str_t text);
 
 /* A URI-reference by RFC 3986, not empty: only its characters, percent signs

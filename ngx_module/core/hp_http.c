@@ -549,17 +549,19 @@ size_t hp_cache_control_write(unsigned char *dst, size_t size,
 /* A token of RFC 8941 section 3.3.4. */
 static int is_token(hp_str_t text)
 {
+    unsigned char c;
     size_t i;
 
-    if (text.len == 0 ||
-        !((text.data[0] | 0x20) >= 'a' && (text.data[0] | 0x20) <= 'z') ||
-        text.data[0] > 'z') {
-        return text.len != 0 && text.data[0] == '*' && text.len == 1;
+    c = text.data[0];
+
+    if (c != '*' && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z')) {
+        return 0;
     }
 
     for (i = 1; i < text.len; i++) {
-        if (!token_char[text.data[i]] && text.data[i] != ':' &&
-            text.data[i] != '/') {
+        c = text.data[i];
+
+        if (!token_char[c] && c != ':' && c != '/') {
             return 0;
         }
     }
@@ -742,6 +744,9 @@ static const unsigned char *read_coding(const unsigned char *p,
             p += 2;
             *weight = *weight < 0 ? -1 : read_weight(&p, end);
             p = skip_blank(p, end);
+
+        } else {
+            *weight = -1;
         }
     }
 
@@ -773,7 +778,7 @@ unsigned hp_coding_choose(const hp_str_t *accept, unsigned available)
                (0u - available);
     }
 
-    p = accept->data;
+    p = accept->len == 0 ? (const unsigned char *)"" : accept->data;
     end = p + accept->len;
 
     for (p = skip_empty(p, end); p < end; p = skip_empty(p, end)) {

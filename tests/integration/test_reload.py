@@ -205,6 +205,42 @@ def test_a_broker_that_stays_away_holds_nobody_for_long(own_stack):
         own_stack.thaw("nats")
 
 
+def test_new_workers_wait_for_their_broker(own_stack):
+    """A connection to it takes its time; what comes meanwhile is no error."""
+    own_stack.freeze("nats")
+    try:
+        old = reload(own_stack)
+        wait_gone(own_stack, old)
+        names = [key() for _ in range(4)]
+        clients = [RawHTTP(own_stack.ports["http"]) for _ in names]
+        for client, name in zip(clients, names):
+            client.post(event(name))
+        wait_until(lambda: writing(own_stack) == len(names), 2, "all wait")
+    finally:
+        own_stack.thaw("nats")
+    for client in clients:
+        assert client.answer().status == 202
+        client.close()
+    for name in names:
+        wait_until(lambda: len(own_stack.sql(
+            "SELECT 1 FROM hotpath.events WHERE idempotency_key = %s",
+            (name,))) == 1, 15, f"{name} has its row")
+
+
+def test_new_workers_without_a_broker_say_so(own_stack):
+    own_stack.stop("nats")
+    try:
+        own_stack.restart("nginx")
+        answer = own_stack.post(event(key()))
+        assert answer.status == 503
+        assert answer.json()["code"] == "broker_unavailable"
+        assert answer.seconds < 1
+    finally:
+        own_stack.start("nats")
+    own_stack.wait_ready()
+    assert own_stack.post(event(key())).status == 202
+
+
 def test_idle_workers_end_at_once(own_stack):
     assert own_stack.get(f"/prices/{key()}").status == 404
     wait_gone(own_stack, reload(own_stack), 5)
