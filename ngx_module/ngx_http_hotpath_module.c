@@ -536,6 +536,19 @@ ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
             mcf->publish.window = n;
 
+        } else if (ngx_strncmp(value[i].data, "linger=", 7) == 0) {
+
+            if (s.len < 3 || ngx_strncmp(s.data + s.len - 2, "us", 2) != 0) {
+                goto invalid;
+            }
+
+            n = ngx_atoi(s.data, s.len - 2);
+            if (n == NGX_ERROR || n > 100000) {
+                goto invalid;
+            }
+
+            mcf->publish.linger_us = n;
+
         } else if (ngx_strncmp(value[i].data, "group=", 6) == 0) {
 
             n = ngx_atoi(s.data, s.len);
@@ -949,6 +962,7 @@ ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
     mcf->publish.group_bytes = NGX_CONF_UNSET_SIZE;
     mcf->publish.queue_bytes = NGX_CONF_UNSET_SIZE;
     mcf->publish.timeout = NGX_CONF_UNSET_MSEC;
+    mcf->publish.linger_us = NGX_CONF_UNSET_UINT;
 
     return mcf;
 }
@@ -965,11 +979,12 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->nats.ping_interval, 5000);
     ngx_conf_init_size_value(mcf->nats.buffer, 16 * 1024 * 1024);
     ngx_conf_init_uint_value(mcf->publish.partitions, 2);
-    ngx_conf_init_uint_value(mcf->publish.window, 2);
+    ngx_conf_init_uint_value(mcf->publish.window, 1);
     ngx_conf_init_uint_value(mcf->publish.group_events, 4096);
     ngx_conf_init_size_value(mcf->publish.group_bytes, 512 * 1024);
     ngx_conf_init_size_value(mcf->publish.queue_bytes, 32 * 1024 * 1024);
     ngx_conf_init_msec_value(mcf->publish.timeout, 5000);
+    ngx_conf_init_uint_value(mcf->publish.linger_us, 300);
 
     if (mcf->publish.stream.data == NULL) {
         ngx_str_set(&mcf->publish.stream, NGX_HTTP_HOTPATH_DEFAULT_STREAM);

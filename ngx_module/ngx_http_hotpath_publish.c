@@ -4,7 +4,9 @@
  * A partition has a queue of groups. The last one takes new events until it is
  * full; the first ones are sent as long as fewer than `window` messages are in
  * flight. Sending happens in a posted event, after all that this turn of the
- * event loop brought in has been gathered. A group has one timer, from its
+ * event loop brought in has been gathered, and when a PubAck makes room, before
+ * those whom it is for are answered: what bounds the rate is how long the
+ * broker has nothing to do. A group has one timer, from its
  * first event on: at the deadline an unsent group is dropped (nothing that was
  * answered 503 is sent later) and a sent one ends as unknown. When the
  * connection is lost the same is true at once.
@@ -21,6 +23,7 @@
 
 #include "ngx_http_hotpath_publish.h"
 #include "ngx_http_hotpath_metrics.h"
+#include "ngx_http_hotpath_shm.h"
 #include "core/hp_id.h"
 #include "core/hp_json.h"
 
@@ -63,6 +66,7 @@ typedef struct {
     size_t                         bytes;
     uint32_t                       request;
     ngx_event_t                    timer;
+    int64_t                        due_ns;    /* lingers until; 0 not yet */
     unsigned                       sent:1;    /* counted in in_flight */
 
     ngx_http_hotpath_publish_result_t  result;   /* once answered */
@@ -77,6 +81,7 @@ struct ngx_http_hotpath_partition_s {
     ngx_queue_t                    queued;    /* of groups, oldest first */
     ngx_queue_t                    flying;    /* of groups, oldest first */
     ngx_uint_t                     in_flight;
+    ngx_uint_t                     last_events;  /* of the last message */
     uint64_t                       created;   /* 0: not usable */
     uint64_t                       sequence;  /* the last one of it seen */
     uint32_t                       info;      /* the request under way */
@@ -114,6 +119,8 @@ struct ngx_http_hotpath_publish_s {
 static void ngx_http_hotpath_publish_flush(ngx_event_t *ev);
 static void ngx_http_hotpath_publish_send_queued(
     ngx_http_hotpath_partition_t *partition);
+static ngx_uint_t ngx_http_hotpath_publish_lingers(
+    ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_answer(ngx_event_t *ev);
 static ngx_int_t ngx_http_hotpath_publish_send(
     ngx_http_hotpath_group_t *group);
@@ -423,6 +430,10 @@ ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
         q = ngx_queue_head(&partition->queued);
         group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
 
+        if (ngx_http_hotpath_publish_lingers(group)) {
+            return;
+        }
+
         if (ngx_http_hotpath_publish_send(group) == NGX_OK) {
             continue;
         }
@@ -431,6 +442,46 @@ ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
         result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
         ngx_http_hotpath_publish_settle(group, &result);
     }
+}
+
+
+/*
+ * 1: more may join it for a moment longer. Only where the last message of the
+ * partition carried more than one event: at low load nothing waits. There are
+ * no timers for microseconds; the loop turns without sleeping meanwhile.
+ */
+
+static ngx_uint_t
+ngx_http_hotpath_publish_lingers(ngx_http_hotpath_group_t *group)
+{
+    int64_t                        now_ns;
+    ngx_http_hotpath_publish_t    *p;
+    ngx_http_hotpath_partition_t  *partition;
+
+    partition = group->partition;
+    p = partition->publish;
+
+    if (p->conf->linger_us == 0 || partition->last_events <= 1
+        || ngx_queue_last(&partition->queued) != &group->queue)
+    {
+        return 0;
+    }
+
+    now_ns = ngx_http_hotpath_monotonic_ns();
+
+    if (group->due_ns == 0) {
+        group->due_ns = now_ns + (int64_t) p->conf->linger_us * 1000;
+    }
+
+    if (now_ns >= group->due_ns) {
+        return 0;
+    }
+
+    if (!p->flush.posted) {
+        ngx_post_event(&p->flush, &ngx_posted_next_events);
+    }
+
+    return 1;
 }
 
 
@@ -523,6 +574,7 @@ ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
     ngx_http_hotpath_add(PUBLISH_EVENTS, group->events);
 
     group->sent = 1;
+    partition->last_events = group->events;
     partition->in_flight++;
     ngx_queue_remove(&group->queue);
     ngx_queue_insert_tail(&partition->flying, &group->queue);

@@ -28,6 +28,7 @@ typedef struct {
     size_t       group_bytes;  /* most bytes in one message */
     size_t       queue_bytes;  /* most bytes waiting, all partitions together */
     ngx_msec_t   timeout;      /* from publish() to the outcome */
+    ngx_uint_t   linger_us;    /* a group under load waits so long for more */
 } ngx_http_hotpath_publish_conf_t;
 
 

@@ -34,7 +34,7 @@ ALLOWED = {
     "cache": ("shm", "metrics"),
     "idempotency": ("shm", "metrics"),
     "nats": ("metrics",),
-    "publish": ("nats", "metrics"),
+    "publish": ("nats", "metrics", "shm"),
     "redis": ("backend", "metrics"),
     "postgres": ("backend", "conninfo", "metrics"),
     "push": ANY,
