@@ -28,7 +28,9 @@
  *
  * Runs in workers (get, put, distrust, stats) and, while a configuration is
  * read, in the master. Never blocks, never calls the system under the lock.
- * Tests: tests/unit/test_cache.c; speed: tests/bench/cache.c.
+ * Tests: tests/unit/test_cache.c; speed: tests/bench/cache.c. Long because
+ * readers without a lock and writers under one are correct only together: the
+ * order of their stores and loads is to be checked in one place.
  */
 #include "ngx_http_hotpath_cache.h"
 #include "core/hp_id.h"

@@ -1,5 +1,6 @@
 /*
  * ngx_http_hotpath_postgres.c: a small pool of Postgres connections per worker.
+ * Long because a call moves between lists that all of its states share.
  *
  * libpq owns the sockets and the order of results; this file owns the calls
  * and the links to the server. A call is in exactly one list at a time: `queue`

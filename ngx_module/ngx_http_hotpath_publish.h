@@ -2,10 +2,10 @@
  * ngx_http_hotpath_publish.h: group commit into JetStream.
  *
  * Events gather per partition while a small window of messages is in flight,
- * then go as one message; its PubAck answers all of them. Nothing waits on
- * purpose: at low load a message carries one event, under load the group grows
- * with the broker's latency. Knows nats, metrics and core/; tells the outcome
- * to one handler and never includes request.
+ * then go as one message; its PubAck answers all of them. At low load a message
+ * carries one event and nothing waits; under load the group grows with the
+ * broker's latency and a short linger. Knows nats, metrics, the clock of shm
+ * and core/; tells the outcome to one handler and never includes request.
  */
 #ifndef _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_
 #define _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_

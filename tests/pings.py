@@ -88,7 +88,7 @@ def _main(port, path, workers):
         worst, worst_net = max(worst, took), max(worst_net, net)
         if took > 40:
             slow.append([round(took, 1), round(net, 1)])
-        time.sleep(0.002)
+        time.sleep(0.002)  # the pace of asking, nothing waits on it
     print(json.dumps({
         "count": count, "workers": len(connections), "worst_ms": worst,
         "worst_net_ms": worst_net, "slow": slow[:50], "failures": failures}))

@@ -225,7 +225,7 @@ def drain_round(args, env, db, parts):
                 raise SystemExit("hotpath-drain ended by itself")
             if time.monotonic() - begun > args.timeout:
                 raise SystemExit("hotpath-drain did not finish in time")
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks at the database
         took = time.monotonic() - begun
     finally:
         drain.terminate()
