@@ -28,12 +28,18 @@
 #define NGX_HTTP_HOTPATH_REDIS_CONNECT_MS   1000
 #define NGX_HTTP_HOTPATH_REDIS_STEADY_MS    1000
 #define NGX_HTTP_HOTPATH_REDIS_SILENCE      3
+#define NGX_HTTP_HOTPATH_REDIS_COMPLAIN_MS  10000
 
-/* Documents on their way to Redis in one worker; more are not sent. */
+/* Commands on their way to Redis in one worker: a larger one than SMALL is not
+ * sent where it would not fit; the small ones are bounded by their number. */
 #define NGX_HTTP_HOTPATH_REDIS_BYTES_MAX    (8 * 1024 * 1024)
+#define NGX_HTTP_HOTPATH_REDIS_BYTES_SMALL  4096
 
-/* A reply is a document record, which is little more than 1 MiB. */
+/* What is read and not parsed yet: most is a document record, which is little
+ * more than 1 MiB. A reply in parts: all of them together. */
 #define NGX_HTTP_HOTPATH_REDIS_REPLY_MAX    (4 * 1024 * 1024)
+#define NGX_HTTP_HOTPATH_REDIS_PARTS_MAX    16384
+#define NGX_HTTP_HOTPATH_REDIS_PARTS_BYTES  (16 * 1024 * 1024)
 
 /* The version in a document record: 16 digits behind magic and flags. */
 #define NGX_HTTP_HOTPATH_REDIS_RECORD_MIN   20
@@ -42,10 +48,14 @@
 struct ngx_http_hotpath_redis_call_s {
     ngx_queue_t                queue;     /* in waiting, or in free */
     ngx_http_hotpath_redis_t  *redis;
-    ngx_http_hotpath_redis_pt  handler;   /* NULL: nobody waits */
+    ngx_http_hotpath_redis_pt  get;       /* one of them, or none: nobody */
+    ngx_http_hotpath_redis_reply_pt
+                               handler;   /* waits */
     void                      *data;
+    ngx_http_hotpath_redis_script_t
+                              *script;    /* NULL: another command */
     ngx_msec_t                 deadline;
-    size_t                     bytes;     /* of a document being set */
+    size_t                     bytes;     /* of the command */
     unsigned                   probe:1;
     unsigned                   overdue:1; /* not in waiting any more */
 };
@@ -63,7 +73,6 @@ struct ngx_http_hotpath_redis_s {
     ngx_int_t                  db;
     ngx_msec_t                 timeout;
     ngx_uint_t                 pending_max;
-    u_char                     script[40];
 
     /* of the worker */
     ngx_cycle_t               *cycle;
@@ -72,15 +81,19 @@ struct ngx_http_hotpath_redis_s {
     ngx_queue_t                waiting;   /* by deadline, which is by age */
     ngx_queue_t                free;
     ngx_uint_t                 pending;   /* commands hiredis holds */
-    size_t                     bytes;     /* of documents among them */
+    size_t                     bytes;     /* of these commands */
+    ngx_uint_t                 link;      /* number of the connection, from 1 */
     ngx_event_t                deadline;
     ngx_event_t                connect;   /* connect deadline, or backoff */
     ngx_msec_t                 heard;     /* last reply, or first command */
     ngx_msec_t                 since;     /* ready since then */
     ngx_uint_t                 attempts;  /* in a row that led to nothing */
     ngx_http_hotpath_breaker_t breaker;
+    ngx_uint_t                 refusals;  /* since the last line of them */
+    ngx_msec_t                 refused;   /* when that was logged */
+    ngx_uint_t                 parts;     /* of the reply being read */
+    size_t                     part_bytes;
     unsigned                   ready:1;
-    unsigned                   scripted:1; /* Redis knows the script */
     unsigned                   writing:1;
     unsigned                   unasked:1; /* a reply nobody asked for */
     unsigned                   stopping:1;
@@ -104,24 +117,30 @@ static void ngx_http_hotpath_redis_add_write(void *data);
 static void ngx_http_hotpath_redis_del_write(void *data);
 static void ngx_http_hotpath_redis_cleanup(void *data);
 static ngx_http_hotpath_redis_call_t *ngx_http_hotpath_redis_send(
-    ngx_http_hotpath_redis_t *redis, redisCallbackFn *fn, int argc,
-    const char **argv, const size_t *lengths);
+    ngx_http_hotpath_redis_t *redis, ngx_uint_t n, const char **argv,
+    const size_t *lengths);
 static void ngx_http_hotpath_redis_end(ngx_http_hotpath_redis_call_t *call,
     ngx_uint_t answered);
-static void ngx_http_hotpath_redis_got(redisAsyncContext *ac, void *reply,
+static void ngx_http_hotpath_redis_replied(redisAsyncContext *ac, void *reply,
     void *data);
-static void ngx_http_hotpath_redis_was_set(redisAsyncContext *ac, void *reply,
-    void *data);
+static void ngx_http_hotpath_redis_refused(ngx_http_hotpath_redis_t *redis,
+    redisReply *r);
+static void ngx_http_hotpath_redis_tell(ngx_http_hotpath_redis_pt get,
+    ngx_http_hotpath_redis_reply_pt handler, void *data, redisReply *r);
 static void ngx_http_hotpath_redis_deadline_handler(ngx_event_t *ev);
 static void ngx_http_hotpath_redis_guard(redisAsyncContext *ac);
 
 
 /* Compares what a record's bytes 4 to 19 are, as text. */
-static ngx_str_t  ngx_http_hotpath_redis_script = ngx_string(
-    "local old = redis.call('GETRANGE', KEYS[1], 4, 19) "
-    "if #old == 16 and old >= string.sub(ARGV[1], 5, 20) then return 0 end "
-    "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
-    "return 1");
+static ngx_http_hotpath_redis_script_t  ngx_http_hotpath_redis_store =
+    ngx_http_hotpath_redis_script(
+        "local old = redis.call('GETRANGE', KEYS[1], 4, 19) "
+        "if #old == 16 and old >= string.sub(ARGV[1], 5, 20) then return 0 end "
+        "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) "
+        "return 1");
+
+/* Connections made by this process so far, to any Redis. */
+static ngx_uint_t  ngx_http_hotpath_redis_links;
 
 
 char *
@@ -135,8 +154,6 @@ ngx_http_hotpath_redis_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_url_t                   u;
     ngx_int_t                   n;
     ngx_uint_t                  i;
-    ngx_sha1_t                  sha1;
-    u_char                      digest[20];
     ngx_http_hotpath_redis_t  **slot, *redis;
 #if (NGX_HAVE_UNIX_DOMAIN)
     struct sockaddr_un         *sun;
@@ -252,12 +269,6 @@ ngx_http_hotpath_redis_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "has \"user\" without \"password\"";
     }
 
-    ngx_sha1_init(&sha1);
-    ngx_sha1_update(&sha1, ngx_http_hotpath_redis_script.data,
-                    ngx_http_hotpath_redis_script.len);
-    ngx_sha1_final(digest, &sha1);
-    ngx_hex_dump(redis->script, digest, sizeof(digest));
-
     *slot = redis;
 
     return NGX_CONF_OK;
@@ -313,6 +324,7 @@ ngx_http_hotpath_redis_stop(ngx_http_hotpath_redis_t *redis)
          q = ngx_queue_next(q))
     {
         call = ngx_queue_data(q, ngx_http_hotpath_redis_call_t, queue);
+        call->get = NULL;
         call->handler = NULL;
     }
 
@@ -335,38 +347,106 @@ ngx_http_hotpath_redis_get(ngx_http_hotpath_redis_t *redis, ngx_str_t *key,
     ngx_http_hotpath_redis_pt handler, void *data)
 {
     size_t                          lengths[2];
-    ngx_int_t                       rc;
     const char                     *argv[2];
     ngx_http_hotpath_redis_call_t  *call;
-
-    if (!redis->ready || redis->pending >= redis->pending_max) {
-        return NULL;
-    }
-
-    rc = ngx_http_hotpath_breaker_enter(&redis->breaker);
-
-    if (rc == NGX_BUSY) {
-        return NULL;
-    }
 
     argv[0] = "GET";
     lengths[0] = 3;
     argv[1] = (char *) key->data;
     lengths[1] = key->len;
 
-    call = ngx_http_hotpath_redis_send(redis, ngx_http_hotpath_redis_got, 2,
-                                       argv, lengths);
-    if (call == NULL) {
-        if (rc == NGX_AGAIN) {
-            ngx_http_hotpath_breaker_abandon(&redis->breaker);
-        }
+    call = ngx_http_hotpath_redis_send(redis, 2, argv, lengths);
 
+    if (call) {
+        call->get = handler;
+        call->data = data;
+    }
+
+    return call;
+}
+
+
+ngx_http_hotpath_redis_call_t *
+ngx_http_hotpath_redis_command(ngx_http_hotpath_redis_t *redis,
+    ngx_str_t *args, ngx_uint_t n, ngx_http_hotpath_redis_reply_pt handler,
+    void *data)
+{
+    size_t                          lengths[NGX_HTTP_HOTPATH_REDIS_ARGS_MAX];
+    ngx_uint_t                      i;
+    const char                     *argv[NGX_HTTP_HOTPATH_REDIS_ARGS_MAX];
+    ngx_http_hotpath_redis_call_t  *call;
+
+    if (n > NGX_HTTP_HOTPATH_REDIS_ARGS_MAX) {
         return NULL;
     }
 
-    call->handler = handler;
-    call->data = data;
-    call->probe = (rc == NGX_AGAIN);
+    for (i = 0; i < n; i++) {
+        argv[i] = (char *) args[i].data;
+        lengths[i] = args[i].len;
+    }
+
+    call = ngx_http_hotpath_redis_send(redis, n, argv, lengths);
+
+    if (call) {
+        call->handler = handler;
+        call->data = data;
+    }
+
+    return call;
+}
+
+
+ngx_http_hotpath_redis_call_t *
+ngx_http_hotpath_redis_eval(ngx_http_hotpath_redis_t *redis,
+    ngx_http_hotpath_redis_script_t *script, ngx_str_t *keys,
+    ngx_uint_t nkeys, ngx_str_t *args, ngx_uint_t nargs,
+    ngx_http_hotpath_redis_reply_pt handler, void *data)
+{
+    u_char                          digest[20];
+    ngx_str_t                       words[NGX_HTTP_HOTPATH_REDIS_ARGS_MAX];
+    ngx_sha1_t                      sha1;
+    u_char                          number[NGX_INT_T_LEN];
+    ngx_http_hotpath_redis_call_t  *call;
+
+    if (nkeys > NGX_HTTP_HOTPATH_REDIS_ARGS_MAX - 3
+        || nargs > NGX_HTTP_HOTPATH_REDIS_ARGS_MAX - 3 - nkeys)
+    {
+        return NULL;
+    }
+
+    if (script->sha[0] == '\0') {
+        ngx_sha1_init(&sha1);
+        ngx_sha1_update(&sha1, script->text.data, script->text.len);
+        ngx_sha1_final(digest, &sha1);
+        ngx_hex_dump(script->sha, digest, sizeof(digest));
+    }
+
+    if (script->link == redis->link) {
+        ngx_str_set(&words[0], "EVALSHA");
+        words[1].data = script->sha;
+        words[1].len = sizeof(script->sha);
+
+    } else {
+        ngx_str_set(&words[0], "EVAL");
+        words[1] = script->text;
+    }
+
+    words[2].data = number;
+    words[2].len = ngx_sprintf(number, "%ui", nkeys) - number;
+
+    if (nkeys) {
+        ngx_memcpy(&words[3], keys, nkeys * sizeof(ngx_str_t));
+    }
+
+    if (nargs) {
+        ngx_memcpy(&words[3 + nkeys], args, nargs * sizeof(ngx_str_t));
+    }
+
+    call = ngx_http_hotpath_redis_command(redis, words, 3 + nkeys + nargs,
+                                          handler, data);
+    if (call) {
+        call->script = script;
+    }
 
     return call;
 }
@@ -378,6 +458,7 @@ ngx_http_hotpath_redis_cancel(ngx_http_hotpath_redis_call_t *call)
     /* It keeps its place and its deadline: a Redis that lets everybody wait
      * until they give up must be noticed as well. */
 
+    call->get = NULL;
     call->handler = NULL;
 }
 
@@ -386,53 +467,19 @@ void
 ngx_http_hotpath_redis_set_document(ngx_http_hotpath_redis_t *redis,
     ngx_str_t *key, ngx_str_t *record, ngx_msec_t ttl_ms)
 {
-    u_char                          ttl[NGX_INT_T_LEN];
-    size_t                          lengths[6];
-    const char                     *argv[6];
-    ngx_http_hotpath_redis_call_t  *call;
+    u_char     ttl[NGX_INT_T_LEN];
+    ngx_str_t  args[2];
 
-    if (!redis->ready
-        || redis->breaker.open
-        || redis->pending >= redis->pending_max
-        || redis->bytes + record->len > NGX_HTTP_HOTPATH_REDIS_BYTES_MAX
-        || record->len < NGX_HTTP_HOTPATH_REDIS_RECORD_MIN
-        || ttl_ms == 0)
-    {
+    if (record->len < NGX_HTTP_HOTPATH_REDIS_RECORD_MIN || ttl_ms == 0) {
         return;
     }
 
-    /* The whole script until Redis has shown that it knows it. Where it has
-     * forgotten it (SCRIPT FLUSH), what was already sent is lost, and the next
-     * document goes with the whole script again. */
+    args[0] = *record;
+    args[1].data = ttl;
+    args[1].len = ngx_sprintf(ttl, "%M", ttl_ms) - ttl;
 
-    if (redis->scripted) {
-        argv[0] = "EVALSHA";
-        lengths[0] = 7;
-        argv[1] = (char *) redis->script;
-        lengths[1] = sizeof(redis->script);
-
-    } else {
-        argv[0] = "EVAL";
-        lengths[0] = 4;
-        argv[1] = (char *) ngx_http_hotpath_redis_script.data;
-        lengths[1] = ngx_http_hotpath_redis_script.len;
-    }
-
-    argv[2] = "1";
-    lengths[2] = 1;
-    argv[3] = (char *) key->data;
-    lengths[3] = key->len;
-    argv[4] = (char *) record->data;
-    lengths[4] = record->len;
-    argv[5] = (char *) ttl;
-    lengths[5] = ngx_sprintf(ttl, "%M", ttl_ms) - ttl;
-
-    call = ngx_http_hotpath_redis_send(redis, ngx_http_hotpath_redis_was_set,
-                                       6, argv, lengths);
-    if (call) {
-        call->bytes = record->len;
-        redis->bytes += record->len;
-    }
+    (void) ngx_http_hotpath_redis_eval(redis, &ngx_http_hotpath_redis_store,
+                                       key, 1, args, 2, NULL, NULL);
 }
 
 
@@ -481,7 +528,7 @@ ngx_http_hotpath_redis_connect(ngx_http_hotpath_redis_t *redis)
 
     redis->ac = ac;
     redis->ready = 0;
-    redis->scripted = 0;
+    redis->link = ++ngx_http_hotpath_redis_links;
     redis->unasked = 0;
 
     ac->data = redis;
@@ -772,12 +819,33 @@ ngx_http_hotpath_redis_cleanup(void *data)
 }
 
 
+/* Everything but the handshake goes through here. */
+
 static ngx_http_hotpath_redis_call_t *
-ngx_http_hotpath_redis_send(ngx_http_hotpath_redis_t *redis,
-    redisCallbackFn *fn, int argc, const char **argv, const size_t *lengths)
+ngx_http_hotpath_redis_send(ngx_http_hotpath_redis_t *redis, ngx_uint_t n,
+    const char **argv, const size_t *lengths)
 {
+    size_t                          bytes;
+    ngx_int_t                       rc;
+    ngx_uint_t                      i;
     ngx_queue_t                    *q;
     ngx_http_hotpath_redis_call_t  *call;
+
+    if (!redis->ready || redis->pending >= redis->pending_max) {
+        return NULL;
+    }
+
+    bytes = 0;
+
+    for (i = 0; i < n; i++) {
+        bytes += lengths[i];
+    }
+
+    if (bytes > NGX_HTTP_HOTPATH_REDIS_BYTES_SMALL
+        && redis->bytes + bytes > NGX_HTTP_HOTPATH_REDIS_BYTES_MAX)
+    {
+        return NULL;
+    }
 
     if (!ngx_queue_empty(&redis->free)) {
         q = ngx_queue_head(&redis->free);
@@ -790,22 +858,37 @@ ngx_http_hotpath_redis_send(ngx_http_hotpath_redis_t *redis,
         if (call == NULL) {
             return NULL;
         }
-
     }
 
     ngx_memzero(call, sizeof(ngx_http_hotpath_redis_call_t));
-    call->redis = redis;
 
-    if (redisAsyncCommandArgv(redis->ac, fn, call, argc, argv, lengths)
+    call->redis = redis;
+    call->bytes = bytes;
+
+    rc = ngx_http_hotpath_breaker_enter(&redis->breaker);
+
+    if (rc == NGX_BUSY) {
+        goto unsent;
+    }
+
+    if (redisAsyncCommandArgv(redis->ac, ngx_http_hotpath_redis_replied, call,
+                              (int) n, argv, lengths)
         != REDIS_OK)
     {
-        ngx_queue_insert_head(&redis->free, &call->queue);
-        return NULL;
+        if (rc == NGX_AGAIN) {
+            ngx_http_hotpath_breaker_abandon(&redis->breaker);
+        }
+
+        goto unsent;
     }
+
+    call->probe = (rc == NGX_AGAIN);
 
     if (redis->pending++ == 0) {
         redis->heard = ngx_current_msec;
     }
+
+    redis->bytes += bytes;
 
     call->deadline = ngx_current_msec + redis->timeout;
     ngx_queue_insert_tail(&redis->waiting, &call->queue);
@@ -820,6 +903,12 @@ ngx_http_hotpath_redis_send(ngx_http_hotpath_redis_t *redis,
     }
 
     return call;
+
+unsent:
+
+    ngx_queue_insert_head(&redis->free, &call->queue);
+
+    return NULL;
 }
 
 
@@ -862,22 +951,87 @@ ngx_http_hotpath_redis_end(ngx_http_hotpath_redis_call_t *call,
 
 
 static void
-ngx_http_hotpath_redis_got(redisAsyncContext *ac, void *reply, void *data)
+ngx_http_hotpath_redis_replied(redisAsyncContext *ac, void *reply, void *data)
 {
     redisReply                     *r = reply;
     ngx_http_hotpath_redis_call_t  *call = data;
 
-    void                           *handler_data;
-    ngx_int_t                       rc;
-    ngx_str_t                       value;
-    ngx_http_hotpath_redis_t       *redis;
-    ngx_http_hotpath_redis_pt       handler;
+    ngx_uint_t                        overdue;
+    ngx_http_hotpath_redis_t         *redis;
+    ngx_http_hotpath_redis_pt         get;
+    ngx_http_hotpath_redis_reply_pt   handler;
+    ngx_http_hotpath_redis_script_t  *script;
 
     redis = call->redis;
+    script = call->script;
+    overdue = call->overdue;
+    get = call->get;
     handler = call->handler;
-    handler_data = call->data;
+    data = call->data;
 
     ngx_http_hotpath_redis_end(call, r != NULL);
+
+    if (r && r->type == REDIS_REPLY_ERROR) {
+
+        if (script && ngx_strncmp(r->str, "NOSCRIPT", 8) == 0) {
+            script->link = 0;
+        }
+
+        ngx_http_hotpath_redis_refused(redis, r);
+        r = NULL;
+
+    } else if (r && script) {
+        script->link = redis->link;
+    }
+
+    if (r == NULL && !overdue) {
+        ngx_http_hotpath_count(REDIS_ERRORS);
+    }
+
+    ngx_http_hotpath_redis_tell(get, handler, data, r);
+}
+
+
+/* An error came instead of a reply. It is of a state more often than of the
+ * command, and a line for each would be a line for each request. */
+
+static void
+ngx_http_hotpath_redis_refused(ngx_http_hotpath_redis_t *redis, redisReply *r)
+{
+    redis->refusals++;
+
+    if (redis->refusals > 1
+        && ngx_current_msec - redis->refused
+           < NGX_HTTP_HOTPATH_REDIS_COMPLAIN_MS)
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, redis->cycle->log, 0,
+                  "hotpath: redis \"%V\" refuses a command (%s), "
+                  "%ui since the last such line", &redis->name, r->str,
+                  redis->refusals);
+
+    redis->refused = ngx_current_msec;
+    redis->refusals = 1;
+}
+
+
+static void
+ngx_http_hotpath_redis_tell(ngx_http_hotpath_redis_pt get,
+    ngx_http_hotpath_redis_reply_pt handler, void *data, redisReply *r)
+{
+    ngx_int_t  rc;
+    ngx_str_t  value;
+
+    if (handler) {
+        handler(data, r);
+        return;
+    }
+
+    if (get == NULL) {
+        return;
+    }
 
     ngx_str_null(&value);
     rc = NGX_ERROR;
@@ -889,74 +1043,23 @@ ngx_http_hotpath_redis_got(redisAsyncContext *ac, void *reply, void *data)
 
     } else if (r && r->type == REDIS_REPLY_NIL) {
         rc = NGX_DECLINED;
-
-    } else if (r) {
-        ngx_log_error(NGX_LOG_WARN, redis->cycle->log, 0,
-                      "hotpath: redis \"%V\" answers GET with %s",
-                      &redis->name,
-                      r->type == REDIS_REPLY_ERROR ? r->str : "another type");
     }
 
-    if (handler == NULL) {
-        return;
-    }
-
-    if (rc == NGX_ERROR) {
-        ngx_http_hotpath_count(REDIS_ERRORS);
-    }
-
-    handler(handler_data, rc, &value);
-}
-
-
-static void
-ngx_http_hotpath_redis_was_set(redisAsyncContext *ac, void *reply, void *data)
-{
-    redisReply                     *r = reply;
-    ngx_http_hotpath_redis_call_t  *call = data;
-
-    ngx_http_hotpath_redis_t       *redis;
-
-    redis = call->redis;
-
-    ngx_http_hotpath_redis_end(call, r != NULL);
-
-    if (r == NULL) {
-        return;
-    }
-
-    if (r->type == REDIS_REPLY_INTEGER) {
-        redis->scripted = 1;
-        return;
-    }
-
-    if (r->type == REDIS_REPLY_ERROR
-        && ngx_strncmp(r->str, "NOSCRIPT", 8) == 0)
-    {
-        redis->scripted = 0;
-        return;
-    }
-
-    ngx_http_hotpath_count(REDIS_ERRORS);
-
-    ngx_log_error(NGX_LOG_WARN, redis->cycle->log, 0,
-                  "hotpath: redis \"%V\" did not take a document (%s)",
-                  &redis->name,
-                  r->type == REDIS_REPLY_ERROR ? r->str : "bad reply");
+    get(data, rc, &value);
 }
 
 
 static void
 ngx_http_hotpath_redis_deadline_handler(ngx_event_t *ev)
 {
-    ngx_http_hotpath_redis_t       *redis = ev->data;
+    ngx_http_hotpath_redis_t  *redis = ev->data;
 
-    void                           *data;
-    ngx_str_t                       value;
-    ngx_msec_int_t                  left;
-    ngx_queue_t                    *q;
-    ngx_http_hotpath_redis_pt       handler;
-    ngx_http_hotpath_redis_call_t  *call;
+    void                            *data;
+    ngx_msec_int_t                   left;
+    ngx_queue_t                     *q;
+    ngx_http_hotpath_redis_pt        get;
+    ngx_http_hotpath_redis_call_t   *call;
+    ngx_http_hotpath_redis_reply_pt  handler;
 
     left = redis->timeout;
 
@@ -979,15 +1082,16 @@ ngx_http_hotpath_redis_deadline_handler(ngx_event_t *ev)
         ngx_http_hotpath_breaker_leave(&redis->breaker, call->probe, 0,
                                        "redis", redis->cycle->log);
 
+        ngx_http_hotpath_count(REDIS_ERRORS);
+
+        get = call->get;
         handler = call->handler;
         data = call->data;
+
+        call->get = NULL;
         call->handler = NULL;
 
-        if (handler) {
-            ngx_http_hotpath_count(REDIS_ERRORS);
-            ngx_str_null(&value);
-            handler(data, NGX_ERROR, &value);
-        }
+        ngx_http_hotpath_redis_tell(get, handler, data, NULL);
     }
 
     if (redis->ac
@@ -1015,10 +1119,12 @@ ngx_http_hotpath_redis_deadline_handler(ngx_event_t *ev)
 
 /*
  * hiredis asserts that every reply has a command, so a peer that talks out of
- * turn would end the worker. These stand in front of its own constructors: a
- * reply nobody asked for, and one of a kind that none of our commands has, is
- * a protocol error, which ends that connection only. An error nobody asked for
- * ("max number of clients reached") hiredis knows how to take.
+ * turn would end the worker; and it takes arrays of any size, apart of what is
+ * read and not parsed yet. These stand in front of its own constructors: a
+ * reply nobody asked for, one of a kind that RESP 2 has not, and one of too
+ * many or too large parts is a protocol error, which ends that connection
+ * only. An error nobody asked for ("max number of clients reached") hiredis
+ * knows how to take.
  */
 
 static redisReplyObjectFunctions  *ngx_http_hotpath_redis_library;
@@ -1038,11 +1144,32 @@ ngx_http_hotpath_redis_refuse(const redisReadTask *task)
 
 
 static ngx_uint_t
-ngx_http_hotpath_redis_expected(const redisReadTask *task)
+ngx_http_hotpath_redis_expected(const redisReadTask *task, size_t parts,
+    size_t bytes)
 {
-    redisAsyncContext  *ac = task->privdata;
+    redisAsyncContext         *ac = task->privdata;
+    ngx_http_hotpath_redis_t  *redis = ac->data;
 
-    return ac->replies.head || task->type == REDIS_REPLY_ERROR;
+    if (task->parent == NULL) {
+
+        if (ac->replies.head == NULL && task->type != REDIS_REPLY_ERROR) {
+            return 0;
+        }
+
+        redis->parts = 0;
+        redis->part_bytes = 0;
+    }
+
+    if (parts > NGX_HTTP_HOTPATH_REDIS_PARTS_MAX - redis->parts
+        || bytes > NGX_HTTP_HOTPATH_REDIS_PARTS_BYTES - redis->part_bytes)
+    {
+        return 0;
+    }
+
+    redis->parts += parts;
+    redis->part_bytes += bytes;
+
+    return 1;
 }
 
 
@@ -1050,7 +1177,7 @@ static void *
 ngx_http_hotpath_redis_create_string(const redisReadTask *task, char *text,
     size_t len)
 {
-    if (!ngx_http_hotpath_redis_expected(task)) {
+    if (!ngx_http_hotpath_redis_expected(task, 0, len)) {
         return ngx_http_hotpath_redis_refuse(task);
     }
 
@@ -1061,7 +1188,7 @@ ngx_http_hotpath_redis_create_string(const redisReadTask *task, char *text,
 static void *
 ngx_http_hotpath_redis_create_integer(const redisReadTask *task, long long n)
 {
-    if (!ngx_http_hotpath_redis_expected(task)) {
+    if (!ngx_http_hotpath_redis_expected(task, 0, 0)) {
         return ngx_http_hotpath_redis_refuse(task);
     }
 
@@ -1072,7 +1199,7 @@ ngx_http_hotpath_redis_create_integer(const redisReadTask *task, long long n)
 static void *
 ngx_http_hotpath_redis_create_nil(const redisReadTask *task)
 {
-    if (!ngx_http_hotpath_redis_expected(task)) {
+    if (!ngx_http_hotpath_redis_expected(task, 0, 0)) {
         return ngx_http_hotpath_redis_refuse(task);
     }
 
@@ -1085,7 +1212,13 @@ ngx_http_hotpath_redis_create_nil(const redisReadTask *task)
 static void *
 ngx_http_hotpath_redis_create_array(const redisReadTask *task, size_t n)
 {
-    return ngx_http_hotpath_redis_refuse(task);
+    if (task->type != REDIS_REPLY_ARRAY
+        || !ngx_http_hotpath_redis_expected(task, n, 0))
+    {
+        return ngx_http_hotpath_redis_refuse(task);
+    }
+
+    return ngx_http_hotpath_redis_library->createArray(task, n);
 }
 
 
@@ -1108,7 +1241,11 @@ ngx_http_hotpath_redis_create_bool(const redisReadTask *task, int value)
 static void *
 ngx_http_hotpath_redis_create_array(const redisReadTask *task, int n)
 {
-    return ngx_http_hotpath_redis_refuse(task);
+    if (n < 0 || !ngx_http_hotpath_redis_expected(task, (size_t) n, 0)) {
+        return ngx_http_hotpath_redis_refuse(task);
+    }
+
+    return ngx_http_hotpath_redis_library->createArray(task, n);
 }
 
 #endif
