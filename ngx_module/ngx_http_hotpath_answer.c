@@ -40,17 +40,13 @@ ngx_http_hotpath_header(ngx_http_request_t *r, ngx_str_t *name,
 {
     ngx_table_elt_t  *h;
 
-    h = ngx_list_push(&r->headers_out.headers);
+    h = ngx_http_hotpath_header_push(r);
     if (h == NULL) {
         return NGX_ERROR;
     }
 
-    h->hash = 1;
     h->key = *name;
     h->value = *value;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
 
     return NGX_OK;
 }

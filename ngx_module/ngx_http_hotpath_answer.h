@@ -58,6 +58,9 @@
     X(READ_KEY_INVALID, "read_key_invalid", 400, 0,                           \
       "The key must have 1 to 1024 bytes, none of them NUL")                  \
     X(DOCUMENT_UNKNOWN, "document_unknown", 404, 0, "No such document")       \
+    X(PRECONDITION_FAILED, "precondition_failed", 412, 0,                     \
+      "The document is not the one that If-Match or If-Unmodified-Since "     \
+      "names")                                                                \
     X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, 0,                       \
       "The method is not allowed here")                                       \
     X(BODY_TOO_LARGE, "body_too_large", 413, 0, "The body is too large")      \
@@ -76,7 +79,9 @@
     X(OUTCOME_UNKNOWN, "outcome_unknown", 503, 1,                             \
       "The broker did not answer in time; retry with the same key")           \
     X(BACKEND_UNAVAILABLE, "backend_unavailable", 503, 1,                     \
-      "The document cannot be had at the moment")
+      "The document cannot be had at the moment")                             \
+    X(NOT_CACHED, "not_cached", 504, 0,                                       \
+      "The cache does not have it, and was not to ask")
 
 
 #define NGX_HTTP_HOTPATH_PROBLEM_ENUM(symbol, code, status, retry, title)     \
@@ -112,6 +117,34 @@ ngx_int_t ngx_http_hotpath_refuse_method(ngx_http_request_t *r,
     ngx_str_t *allow);
 
 extern ngx_str_t  ngx_http_hotpath_allow_get;
+
+/* A field whose key and value the caller sets; NULL: no memory. */
+static ngx_inline ngx_table_elt_t *
+ngx_http_hotpath_header_push(ngx_http_request_t *r)
+{
+    ngx_list_t       *list;
+    ngx_table_elt_t  *h;
+
+    list = &r->headers_out.headers;
+
+    if (list->last->nelts < list->nalloc) {
+        h = list->last->elts;
+        h += list->last->nelts++;
+
+    } else {
+        h = ngx_list_push(list);
+        if (h == NULL) {
+            return NULL;
+        }
+    }
+
+    h->hash = 1;
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    return h;
+}
 
 /* Name and value are not copied. */
 ngx_int_t ngx_http_hotpath_header(ngx_http_request_t *r, ngx_str_t *name,

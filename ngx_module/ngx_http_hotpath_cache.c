@@ -1,13 +1,15 @@
 /*
  * ngx_http_hotpath_cache.c: documents in shared memory, read without a lock.
  *
- * A zone is stripes, a stripe is buckets and cells, a document is a chain of
+ * A zone is stripes, a stripe is buckets and cells, an entry is a chain of
  * cells:
  *
- *   region header | seed, generation, shape | stripe heads (3 lines each)
+ *   region header | seed, begun, shape | stripe heads (3 lines each)
  *   per stripe:  buckets, one cache line of 8 slots each: tag | cell + 1
- *                cells of 256 bytes: cell header | entry | key, document
- *                                    cell header | more of the document
+ *                cells of 256 bytes: header | entry | key, tags, head, body
+ *                                    header | more of them
+ *                                    header | gzip, from a cell's start on
+ *                                    header | br, likewise
  *
  * Everything is by index, so a torn read can be checked and hurts nobody. A
  * cell is always a cell: its sequence word stays one whatever the cell holds,
@@ -21,24 +23,26 @@
  * Writers hold the lock of one stripe, whose dirty flag is set while they
  * change it: where one was killed in there, the next one empties the stripe. A
  * new version is written beside the old one and swapped in with one store, so
- * that readers of a hot key never find it missing. A key lives in one of two
- * buckets (the first that has room); where both are full, one of their entries
- * goes. Eviction is SIEVE; how long it looks for a victim is bounded by the
- * size of what comes in.
+ * that readers of a hot key never find it missing; what a purge takes and what
+ * coded bodies add is changed in place, for which readers begin again. A key
+ * lives in one of two buckets (the first that has room); where both are full,
+ * one of their entries goes. Eviction is SIEVE; how long it looks for a victim
+ * is bounded by the size of what comes in.
  *
- * Runs in workers (get, put, distrust, stats) and, while a configuration is
- * read, in the master. Never blocks, never calls the system under the lock.
- * Tests: tests/unit/test_cache.c; speed: tests/bench/cache.c. Long because
- * readers without a lock and writers under one are correct only together: the
- * order of their stores and loads is to be checked in one place.
+ * Runs in workers (all but the directive) and, while a configuration is read,
+ * in the master. Never blocks, never calls the system under the lock. Tests:
+ * tests/unit/test_cache.c; speed: tests/bench/cache.c. Long because readers
+ * without a lock and writers under one are correct only together: the order of
+ * their stores and loads is to be checked in one place.
  */
 #include "ngx_http_hotpath_cache.h"
+#include "core/hp_http.h"
 #include "core/hp_id.h"
 #include <sys/random.h>
 
 
 #define NGX_HTTP_HOTPATH_CACHE_MAGIC       0x3165686361435048ULL /* HPCache1 */
-#define NGX_HTTP_HOTPATH_CACHE_LAYOUT      1
+#define NGX_HTTP_HOTPATH_CACHE_LAYOUT      2
 
 #define NGX_HTTP_HOTPATH_CACHE_SIZE_MIN    (256 * 1024)
 #define NGX_HTTP_HOTPATH_CACHE_KEY_MAX     1200
@@ -60,6 +64,9 @@
 /* Entries that one put may spare because they were used, besides two for
  * every cell it needs. */
 #define NGX_HTTP_HOTPATH_CACHE_SPARE       64
+
+/* Cells that a walk looks at under one hold of a lock. */
+#define NGX_HTTP_HOTPATH_CACHE_SLICE       32
 
 #define NGX_HTTP_HOTPATH_CACHE_NIL         ((uint32_t) -1)
 
@@ -91,12 +98,19 @@ typedef struct {
     int64_t   modified_us;
     uint64_t  stored_ms;
     uint64_t  fresh_ms;
+    uint64_t  revalidate_ms;
     uint64_t  stale_ms;
-    uint64_t  generation;      /* of the zone when it was put */
-    uint32_t  document_len;    /* 0 to max_entry - key_len */
+    uint32_t  generation;      /* of the zone when it was put; 0: not trusted */
+    uint32_t  body_len;        /* 0 to max_entry, and so are the next two */
+    uint32_t  gzip_len;        /* 0: not there */
+    uint32_t  br_len;          /* 0: not there */
+    uint32_t  gzip;            /* cell where it starts, if it is there */
+    uint32_t  br;              /* likewise */
     uint16_t  key_len;         /* 1 to 1200 */
+    uint16_t  head_len;        /* 0 to 16384 */
     uint8_t   negative;        /* 0, 1 */
-    uint8_t   reserved;
+    uint8_t   tags;            /* 0 to 16 */
+    uint16_t  reserved;
     uint32_t  newer;           /* cells of the neighbours in order of */
     uint32_t  older;           /* insertion, or NIL; only under the lock */
 } ngx_http_hotpath_cache_entry_t;
@@ -111,7 +125,7 @@ typedef struct {
     union {
         struct {
             ngx_http_hotpath_cache_entry_t  entry;
-            u_char                          bytes[168];
+            u_char                          bytes[144];
         } head;
 
         u_char  bytes[240];
@@ -153,14 +167,16 @@ typedef struct {
 
     /* Written when the region is made. */
     uint64_t                   seed;
-    uint64_t                   max_entry;   /* bytes of key and document */
+    uint64_t                   max_entry;   /* bytes of key and all parts */
     uint32_t                   stripes;     /* power of two */
     uint32_t                   cells;       /* of one stripe */
     uint32_t                   buckets;     /* of one stripe */
-    uint32_t                   reserved;
 
-    /* Counts up by one, by anybody, atomically; every reader reads it. */
-    uint64_t                   generation;
+    uint32_t                   warm;        /* 0, 1; set by anybody, once */
+
+    /* generation << 32 | purges: what there was to make entries lose their
+     * trust. Both count up, by anybody, atomically; every reader reads it. */
+    uint64_t                   begun;
     u_char                     pad1[2 * NGX_HTTP_HOTPATH_CACHE_LINE
                                     - sizeof(ngx_http_hotpath_region_t)
                                     - 5 * sizeof(uint64_t)];
@@ -206,6 +222,17 @@ typedef struct {
 } ngx_http_hotpath_cache_buffer_t;
 
 
+/* A way along an entry's cells, for its readers and for who fills it. */
+typedef struct {
+    ngx_http_hotpath_cache_place_t  *place;
+    ngx_http_hotpath_cache_cell_t   *cell;
+    u_char                          *p;     /* next byte in the cell */
+    size_t                           room;  /* bytes from there on */
+    uint32_t                         n;     /* the cell; only who fills it */
+    uint32_t                         ncells;
+} ngx_http_hotpath_cache_cursor_t;
+
+
 static ngx_int_t ngx_http_hotpath_cache_init_zone(ngx_shm_zone_t *zone,
     void *data);
 static void ngx_http_hotpath_cache_shape(
@@ -217,15 +244,28 @@ static void ngx_http_hotpath_cache_place_hash(ngx_http_hotpath_cache_t *cache,
     uint64_t hash, ngx_http_hotpath_cache_place_t *place);
 static ngx_int_t ngx_http_hotpath_cache_lookup(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
-    ngx_str_t *key, ngx_http_hotpath_cache_buffer_t *buffer,
+    ngx_str_t *key, ngx_uint_t codings,
+    ngx_http_hotpath_cache_buffer_t *buffer,
     ngx_http_hotpath_cache_entry_t *entry);
 static ngx_int_t ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place, uint32_t n, ngx_str_t *key,
-    ngx_http_hotpath_cache_buffer_t *buffer,
+    ngx_uint_t codings, ngx_http_hotpath_cache_buffer_t *buffer,
     ngx_http_hotpath_cache_entry_t *entry);
+static ngx_int_t ngx_http_hotpath_cache_lock(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_stripe_t *stripe);
 static ngx_int_t ngx_http_hotpath_cache_put_locked(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
-    ngx_str_t *key, ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document);
+    ngx_str_t *key, ngx_http_hotpath_cache_meta_t *meta,
+    ngx_http_hotpath_cache_content_t *content);
+static ngx_int_t ngx_http_hotpath_cache_codings_locked(
+    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
+    uint32_t n, ngx_str_t *gzip, ngx_str_t *br);
+static ngx_int_t ngx_http_hotpath_cache_purge_locked(
+    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_stripe_t *stripe,
+    ngx_http_hotpath_cache_cell_t *cell, ngx_uint_t hard);
+static void ngx_http_hotpath_cache_meet_locked(
+    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_walk_t *walk,
+    ngx_uint_t stripe, uint32_t n);
 static uint64_t *ngx_http_hotpath_cache_find_locked(
     ngx_http_hotpath_cache_place_t *place, ngx_str_t *key);
 static uint64_t *ngx_http_hotpath_cache_slot_locked(
@@ -236,7 +276,16 @@ static void ngx_http_hotpath_cache_room_locked(
 static uint32_t ngx_http_hotpath_cache_write_locked(
     ngx_http_hotpath_cache_place_t *place,
     ngx_http_hotpath_cache_entry_t *entry, ngx_str_t *key,
-    ngx_str_t *document);
+    ngx_http_hotpath_cache_content_t *content);
+static uint32_t ngx_http_hotpath_cache_grow_locked(
+    ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head);
+static void ngx_http_hotpath_cache_fill_locked(
+    ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head, const void *data, size_t len);
+static void ngx_http_hotpath_cache_full_locked(
+    ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head);
 static void ngx_http_hotpath_cache_evict_locked(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
     uint32_t n);
@@ -245,11 +294,11 @@ static void ngx_http_hotpath_cache_unlink_locked(
 static void ngx_http_hotpath_cache_release_locked(
     ngx_http_hotpath_cache_place_t *place, uint32_t n);
 static void ngx_http_hotpath_cache_reset_locked(
-    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place);
+    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_stripe_t *stripe);
 
 
 /* Its address tells our zones from those of others. */
-static ngx_uint_t  ngx_http_hotpath_cache_tag;
+static ngx_uint_t  ngx_http_hotpath_cache_zone_tag;
 
 
 /*
@@ -347,16 +396,189 @@ ngx_http_hotpath_cache_end(ngx_http_hotpath_cache_cell_t *cell, uint32_t flags)
 }
 
 
+/* How many cells that are no entry's first so many bytes take. */
+
 static ngx_inline uint32_t
-ngx_http_hotpath_cache_cells(size_t len)
+ngx_http_hotpath_cache_more(size_t len)
 {
-    if (len <= NGX_HTTP_HOTPATH_CACHE_FIRST) {
-        return 1;
+    return (len + NGX_HTTP_HOTPATH_CACHE_MORE - 1)
+           / NGX_HTTP_HOTPATH_CACHE_MORE;
+}
+
+
+/* How many an entry takes. */
+
+static ngx_inline uint32_t
+ngx_http_hotpath_cache_cells(const ngx_http_hotpath_cache_entry_t *entry)
+{
+    size_t  len;
+
+    len = entry->key_len + entry->tags * sizeof(uint64_t) + entry->head_len
+          + entry->body_len;
+
+    return 1 + (len > NGX_HTTP_HOTPATH_CACHE_FIRST
+                ? ngx_http_hotpath_cache_more(
+                                        len - NGX_HTTP_HOTPATH_CACHE_FIRST)
+                : 0)
+           + ngx_http_hotpath_cache_more(entry->gzip_len)
+           + ngx_http_hotpath_cache_more(entry->br_len);
+}
+
+
+static ngx_inline uint32_t
+ngx_http_hotpath_cache_generation(ngx_http_hotpath_cache_t *cache)
+{
+    return __atomic_load_n(&cache->region->begun, __ATOMIC_RELAXED) >> 32;
+}
+
+
+static ngx_inline ngx_uint_t
+ngx_http_hotpath_cache_coding(const ngx_http_hotpath_cache_entry_t *entry,
+    ngx_uint_t codings)
+{
+    if ((codings & HP_CODING_BR) && entry->br_len) {
+        return HP_CODING_BR;
     }
 
-    return 1 + (len - NGX_HTTP_HOTPATH_CACHE_FIRST
-                + NGX_HTTP_HOTPATH_CACHE_MORE - 1)
-               / NGX_HTTP_HOTPATH_CACHE_MORE;
+    if ((codings & HP_CODING_GZIP) && entry->gzip_len) {
+        return HP_CODING_GZIP;
+    }
+
+    return HP_CODING_IDENTITY;
+}
+
+
+static ngx_inline uint32_t
+ngx_http_hotpath_cache_body_len(const ngx_http_hotpath_cache_entry_t *entry,
+    ngx_uint_t coding)
+{
+    switch (coding) {
+
+    case HP_CODING_BR:
+        return entry->br_len;
+
+    case HP_CODING_GZIP:
+        return entry->gzip_len;
+
+    default:
+        return entry->body_len;
+    }
+}
+
+
+/* A cursor at the first byte of an entry's key. */
+
+static ngx_inline void
+ngx_http_hotpath_cache_start(ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head, ngx_http_hotpath_cache_place_t *place,
+    uint32_t ncells)
+{
+    cursor->place = place;
+    cursor->cell = head;
+    cursor->p = head->u.head.bytes;
+    cursor->room = NGX_HTTP_HOTPATH_CACHE_FIRST;
+    cursor->ncells = ncells;
+}
+
+
+/* At the first byte of cell n. NGX_AGAIN: there is no such cell, so that what
+ * led there was not of one moment. left: what is still wanted. */
+
+static ngx_inline ngx_int_t
+ngx_http_hotpath_cache_jump(ngx_http_hotpath_cache_cursor_t *cursor, uint32_t n,
+    size_t left)
+{
+    if (n >= cursor->ncells) {
+        return NGX_AGAIN;
+    }
+
+    cursor->cell = &cursor->place->cells[n];
+    cursor->p = cursor->cell->u.bytes;
+    cursor->room = NGX_HTTP_HOTPATH_CACHE_MORE;
+
+    if (left > NGX_HTTP_HOTPATH_CACHE_MORE) {
+
+        n = __atomic_load_n(&cursor->cell->next, __ATOMIC_RELAXED);
+
+        if (n < cursor->ncells) {
+            ngx_http_hotpath_cache_prefetch(&cursor->place->cells[n]);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* Copies the next len bytes, or goes past them where dst is NULL. */
+
+static ngx_inline ngx_int_t
+ngx_http_hotpath_cache_take(ngx_http_hotpath_cache_cursor_t *cursor,
+    void *dst, size_t len)
+{
+    size_t   size;
+    u_char  *d = dst;
+
+    for ( ;; ) {
+
+        size = ngx_min(len, cursor->room);
+
+        if (d) {
+            ngx_http_hotpath_cache_copy(d, cursor->p, size);
+            d += size;
+        }
+
+        cursor->p += size;
+        cursor->room -= size;
+        len -= size;
+
+        if (len == 0) {
+            return NGX_OK;
+        }
+
+        if (ngx_http_hotpath_cache_jump(cursor,
+                      __atomic_load_n(&cursor->cell->next, __ATOMIC_RELAXED),
+                      len)
+            != NGX_OK)
+        {
+            return NGX_AGAIN;
+        }
+    }
+}
+
+
+/* NGX_DECLINED: the next bytes are others. */
+
+static ngx_inline ngx_int_t
+ngx_http_hotpath_cache_match(ngx_http_hotpath_cache_cursor_t *cursor,
+    const u_char *data, size_t len)
+{
+    size_t  size;
+
+    for ( ;; ) {
+
+        size = ngx_min(len, cursor->room);
+
+        if (!ngx_http_hotpath_cache_same(cursor->p, data, size)) {
+            return NGX_DECLINED;
+        }
+
+        data += size;
+        cursor->p += size;
+        cursor->room -= size;
+        len -= size;
+
+        if (len == 0) {
+            return NGX_OK;
+        }
+
+        if (ngx_http_hotpath_cache_jump(cursor,
+                      __atomic_load_n(&cursor->cell->next, __ATOMIC_RELAXED),
+                      len)
+            != NGX_OK)
+        {
+            return NGX_AGAIN;
+        }
+    }
 }
 
 
@@ -463,7 +685,8 @@ ngx_http_hotpath_cache_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    zone = ngx_shared_memory_add(cf, &name, size, &ngx_http_hotpath_cache_tag);
+    zone = ngx_shared_memory_add(cf, &name, size,
+                                 &ngx_http_hotpath_cache_zone_tag);
     if (zone == NULL) {
         return NGX_CONF_ERROR;
     }
@@ -574,7 +797,7 @@ ngx_http_hotpath_cache_shape(ngx_http_hotpath_cache_region_t *region,
     region->stripes = n;
     region->max_entry = max_entry;
     region->seed = ngx_http_hotpath_cache_seed();
-    region->generation = 1;
+    region->begun = (uint64_t) 1 << 32;
 
     for (n = 0; n < region->stripes; n++) {
         stripe = &region->stripe[n];
@@ -626,7 +849,7 @@ ngx_http_hotpath_cache_find(ngx_conf_t *cf, ngx_str_t *name)
             i = 0;
         }
 
-        if (zone[i].tag == &ngx_http_hotpath_cache_tag
+        if (zone[i].tag == &ngx_http_hotpath_cache_zone_tag
             && zone[i].shm.name.len == name->len
             && ngx_strncmp(zone[i].shm.name.data, name->data, name->len) == 0)
         {
@@ -638,7 +861,7 @@ ngx_http_hotpath_cache_find(ngx_conf_t *cf, ngx_str_t *name)
 
 ngx_int_t
 ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
-    ngx_pool_t *pool, ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document)
+    ngx_uint_t codings, ngx_pool_t *pool, ngx_http_hotpath_copy_t *copy)
 {
     ngx_int_t                        rc;
     ngx_uint_t                       i;
@@ -656,8 +879,8 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
 
     for (i = 0; i < NGX_HTTP_HOTPATH_CACHE_TRIES; i++) {
 
-        rc = ngx_http_hotpath_cache_lookup(cache, &place, key, &buffer,
-                                           &entry);
+        rc = ngx_http_hotpath_cache_lookup(cache, &place, key, codings,
+                                           &buffer, &entry);
         if (rc == NGX_AGAIN) {
             ngx_cpu_pause();
             continue;
@@ -667,18 +890,28 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
             break;
         }
 
-        meta->version = entry.version;
-        meta->modified_us = entry.modified_us;
-        meta->stored_ms = entry.stored_ms;
-        meta->fresh_ms = entry.fresh_ms;
-        meta->stale_ms = entry.stale_ms;
-        meta->negative = entry.negative;
-        meta->trusted = entry.generation
-                        == __atomic_load_n(&cache->region->generation,
-                                           __ATOMIC_RELAXED);
+        copy->meta.version = entry.version;
+        copy->meta.modified_us = entry.modified_us;
+        copy->meta.stored_ms = entry.stored_ms;
+        copy->meta.fresh_ms = entry.fresh_ms;
+        copy->meta.revalidate_ms = entry.revalidate_ms;
+        copy->meta.stale_ms = entry.stale_ms;
+        copy->meta.begun = 0;
+        copy->meta.negative = entry.negative;
+        copy->meta.trusted = entry.generation != 0
+                             && entry.generation
+                                == ngx_http_hotpath_cache_generation(cache);
 
-        document->len = entry.document_len;
-        document->data = entry.document_len ? buffer.data : NULL;
+        copy->coding = ngx_http_hotpath_cache_coding(&entry, codings);
+        copy->codings = HP_CODING_IDENTITY
+                        | (entry.gzip_len ? HP_CODING_GZIP : 0)
+                        | (entry.br_len ? HP_CODING_BR : 0);
+
+        copy->head.len = entry.head_len;
+        copy->head.data = buffer.data;
+
+        copy->body.len = ngx_http_hotpath_cache_body_len(&entry, copy->coding);
+        copy->body.data = copy->body.len ? buffer.data + entry.head_len : NULL;
 
         return NGX_OK;
     }
@@ -695,7 +928,7 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
 
 static ngx_int_t
 ngx_http_hotpath_cache_lookup(ngx_http_hotpath_cache_t *cache,
-    ngx_http_hotpath_cache_place_t *place, ngx_str_t *key,
+    ngx_http_hotpath_cache_place_t *place, ngx_str_t *key, ngx_uint_t codings,
     ngx_http_hotpath_cache_buffer_t *buffer,
     ngx_http_hotpath_cache_entry_t *entry)
 {
@@ -726,8 +959,8 @@ ngx_http_hotpath_cache_lookup(ngx_http_hotpath_cache_t *cache,
                 continue;
             }
 
-            rc = ngx_http_hotpath_cache_read(cache, place, n, key, buffer,
-                                             entry);
+            rc = ngx_http_hotpath_cache_read(cache, place, n, key, codings,
+                                             buffer, entry);
             if (rc == NGX_DECLINED) {
                 continue;
             }
@@ -749,14 +982,15 @@ ngx_http_hotpath_cache_lookup(ngx_http_hotpath_cache_t *cache,
 static ngx_int_t
 ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place, uint32_t n, ngx_str_t *key,
-    ngx_http_hotpath_cache_buffer_t *buffer,
+    ngx_uint_t codings, ngx_http_hotpath_cache_buffer_t *buffer,
     ngx_http_hotpath_cache_entry_t *entry)
 {
-    u_char                         *p, *dst;
-    size_t                          left, room, size;
-    uint32_t                        sequence;
-    const u_char                   *k;
-    ngx_http_hotpath_cache_cell_t  *head, *cell;
+    size_t                            len, body;
+    uint32_t                          sequence;
+    ngx_int_t                         rc;
+    ngx_uint_t                        coding;
+    ngx_http_hotpath_cache_cell_t    *head;
+    ngx_http_hotpath_cache_cursor_t   cursor;
 
     head = &place->cells[n];
 
@@ -784,81 +1018,65 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
         return NGX_DECLINED;
     }
 
-    cell = head;
-    p = cell->u.head.bytes;
-    room = NGX_HTTP_HOTPATH_CACHE_FIRST;
+    ngx_http_hotpath_cache_start(&cursor, head, place, cache->ncells);
 
-    k = key->data;
-    left = key->len;
-    dst = NULL;
+    rc = ngx_http_hotpath_cache_match(&cursor, key->data, key->len);
 
-    for ( ;; ) {
+    if (rc != NGX_OK) {
+        return rc == NGX_DECLINED
+               && ngx_http_hotpath_cache_still(&head->sequence, sequence)
+               ? NGX_DECLINED : NGX_AGAIN;
+    }
 
-        size = ngx_min(left, room);
+    coding = ngx_http_hotpath_cache_coding(entry, codings);
+    body = ngx_http_hotpath_cache_body_len(entry, coding);
+    len = entry->head_len + body;
 
-        if (dst) {
-            ngx_http_hotpath_cache_copy(dst, p, size);
-            dst += size;
+    if (len > buffer->size) {
 
-        } else if (ngx_http_hotpath_cache_same(p, k, size)) {
-            k += size;
-
-        } else {
-            return ngx_http_hotpath_cache_still(&head->sequence, sequence)
-                   ? NGX_DECLINED : NGX_AGAIN;
+        if (buffer->data) {
+            (void) ngx_pfree(buffer->pool, buffer->data);
         }
 
-        p += size;
-        room -= size;
-        left -= size;
+        buffer->size = len;
+        buffer->data = ngx_pnalloc(buffer->pool, len);
 
-        if (left == 0) {
-
-            if (dst || entry->document_len == 0) {
-                break;
-            }
-
-            /* The key is done, the document follows. */
-
-            if (buffer->size < entry->document_len) {
-
-                if (buffer->data) {
-                    (void) ngx_pfree(buffer->pool, buffer->data);
-                }
-
-                buffer->size = entry->document_len;
-                buffer->data = ngx_pnalloc(buffer->pool, buffer->size);
-
-                if (buffer->data == NULL) {
-                    buffer->size = 0;
-                    return NGX_ERROR;
-                }
-            }
-
-            dst = buffer->data;
-            left = entry->document_len;
+        if (buffer->data == NULL) {
+            buffer->size = 0;
+            return NGX_ERROR;
         }
+    }
 
-        if (room == 0) {
-
-            n = __atomic_load_n(&cell->next, __ATOMIC_RELAXED);
-
-            if (n >= cache->ncells) {
-                return NGX_AGAIN;
-            }
-
-            cell = &place->cells[n];
-            p = cell->u.bytes;
-            room = NGX_HTTP_HOTPATH_CACHE_MORE;
-
-            if (left > room) {
-                n = __atomic_load_n(&cell->next, __ATOMIC_RELAXED);
-
-                if (n < cache->ncells) {
-                    ngx_http_hotpath_cache_prefetch(&place->cells[n]);
-                }
-            }
+    if (entry->tags) {
+        rc = ngx_http_hotpath_cache_take(&cursor, NULL,
+                                         entry->tags * sizeof(uint64_t));
+        if (rc != NGX_OK) {
+            return NGX_AGAIN;
         }
+    }
+
+    /* The body as it came lies behind the head, any other in its own cells. */
+
+    if (coding != HP_CODING_IDENTITY) {
+        len = entry->head_len;
+    }
+
+    if (len && ngx_http_hotpath_cache_take(&cursor, buffer->data, len)
+               != NGX_OK)
+    {
+        return NGX_AGAIN;
+    }
+
+    if (coding != HP_CODING_IDENTITY
+        && (ngx_http_hotpath_cache_jump(&cursor,
+                                        coding == HP_CODING_BR ? entry->br
+                                                               : entry->gzip,
+                                        body)
+            != NGX_OK
+            || ngx_http_hotpath_cache_take(&cursor, buffer->data + len, body)
+               != NGX_OK))
+    {
+        return NGX_AGAIN;
     }
 
     if (!ngx_http_hotpath_cache_still(&head->sequence, sequence)) {
@@ -873,54 +1091,241 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
 }
 
 
+/* The stripe's lock, its structure in order. NGX_BUSY: not to be had. */
+
+static ngx_int_t
+ngx_http_hotpath_cache_lock(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_stripe_t *stripe)
+{
+    switch (ngx_http_hotpath_lock(&stripe->lock)) {
+
+    case NGX_BUSY:
+        (void) __atomic_fetch_add(&cache->region->lock_busy, 1,
+                                  __ATOMIC_RELAXED);
+        return NGX_BUSY;
+
+    case NGX_ABORT:
+        ngx_http_hotpath_lock_begin(&stripe->lock);
+        ngx_http_hotpath_cache_reset_locked(cache, stripe);
+        ngx_http_hotpath_lock_end(&stripe->lock);
+        return NGX_OK;
+
+    default:
+        return NGX_OK;
+    }
+}
+
+
 ngx_int_t
 ngx_http_hotpath_cache_put(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
-    ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document)
+    ngx_http_hotpath_cache_meta_t *meta,
+    ngx_http_hotpath_cache_content_t *content)
 {
-    ngx_int_t                        rc;
-    ngx_http_hotpath_lock_t         *lock;
-    ngx_http_hotpath_cache_place_t   place;
+    ngx_int_t                       rc;
+    ngx_http_hotpath_cache_place_t  place;
 
     if (key->len == 0
         || key->len > NGX_HTTP_HOTPATH_CACHE_KEY_MAX
-        || document->len > cache->max_entry
-        || key->len + document->len > cache->max_entry)
+        || content->head.len > NGX_HTTP_HOTPATH_CACHE_HEAD_MAX
+        || content->ntags > NGX_HTTP_HOTPATH_CACHE_TAGS
+        || content->body.len > cache->max_entry
+        || content->gzip.len > cache->max_entry
+        || content->br.len > cache->max_entry
+        || key->len + content->ntags * sizeof(uint64_t) + content->head.len
+           + content->body.len + content->gzip.len + content->br.len
+           > cache->max_entry)
     {
         return NGX_DECLINED;
     }
 
     ngx_http_hotpath_cache_place(cache, key, &place);
 
-    lock = &place.stripe->lock;
-
-    rc = ngx_http_hotpath_lock(lock);
-
-    if (rc == NGX_BUSY) {
-        (void) __atomic_fetch_add(&cache->region->lock_busy, 1,
-                                  __ATOMIC_RELAXED);
+    if (ngx_http_hotpath_cache_lock(cache, place.stripe) != NGX_OK) {
         return NGX_BUSY;
     }
 
-    ngx_http_hotpath_lock_begin(lock);
+    ngx_http_hotpath_lock_begin(&place.stripe->lock);
 
-    if (rc == NGX_ABORT) {
-        ngx_http_hotpath_cache_reset_locked(cache, &place);
-    }
+    rc = ngx_http_hotpath_cache_put_locked(cache, &place, key, meta, content);
 
-    rc = ngx_http_hotpath_cache_put_locked(cache, &place, key, meta, document);
+    ngx_http_hotpath_lock_end(&place.stripe->lock);
 
-    ngx_http_hotpath_lock_end(lock);
-
-    ngx_http_hotpath_unlock(lock);
+    ngx_http_hotpath_unlock(&place.stripe->lock);
 
     return rc;
+}
+
+
+ngx_int_t
+ngx_http_hotpath_cache_put_codings(ngx_http_hotpath_cache_t *cache,
+    ngx_str_t *key, uint64_t version, size_t body_len, ngx_str_t *gzip,
+    ngx_str_t *br)
+{
+    uint64_t                        *slot;
+    ngx_int_t                        rc;
+    ngx_http_hotpath_cache_entry_t  *entry;
+    ngx_http_hotpath_cache_place_t   place;
+
+    if (key->len == 0
+        || key->len > NGX_HTTP_HOTPATH_CACHE_KEY_MAX
+        || gzip->len > cache->max_entry
+        || br->len > cache->max_entry)
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_http_hotpath_cache_place(cache, key, &place);
+
+    if (ngx_http_hotpath_cache_lock(cache, place.stripe) != NGX_OK) {
+        return NGX_BUSY;
+    }
+
+    rc = NGX_DECLINED;
+
+    slot = ngx_http_hotpath_cache_find_locked(&place, key);
+
+    if (slot) {
+        entry = &place.cells[(uint32_t) *slot - 1].u.head.entry;
+
+        if (entry->version == version && entry->body_len == body_len) {
+            ngx_http_hotpath_lock_begin(&place.stripe->lock);
+
+            rc = ngx_http_hotpath_cache_codings_locked(cache, &place,
+                                         (uint32_t) *slot - 1, gzip, br);
+
+            ngx_http_hotpath_lock_end(&place.stripe->lock);
+        }
+    }
+
+    ngx_http_hotpath_unlock(&place.stripe->lock);
+
+    return rc;
+}
+
+
+uint64_t
+ngx_http_hotpath_cache_begun(ngx_http_hotpath_cache_t *cache)
+{
+    return __atomic_load_n(&cache->region->begun, __ATOMIC_ACQUIRE);
 }
 
 
 void
 ngx_http_hotpath_cache_distrust(ngx_http_hotpath_cache_t *cache)
 {
-    (void) __atomic_fetch_add(&cache->region->generation, 1, __ATOMIC_RELAXED);
+    (void) __atomic_fetch_add(&cache->region->begun, (uint64_t) 1 << 32,
+                              __ATOMIC_RELEASE);
+}
+
+
+uint64_t
+ngx_http_hotpath_cache_tag(ngx_str_t *scope, ngx_str_t *tag)
+{
+    uint64_t  hash;
+
+    hash = hp_hash64(tag->data, tag->len,
+                     hp_hash64(scope->data, scope->len, 0));
+
+    return hash ? hash : 1;
+}
+
+
+ngx_int_t
+ngx_http_hotpath_cache_purge(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
+    ngx_uint_t hard)
+{
+    uint64_t                        *slot;
+    ngx_int_t                        rc;
+    ngx_http_hotpath_cache_place_t   place;
+
+    /* Before the lock: what was asked for until now and comes after it will
+     * find the number moved. */
+
+    (void) __atomic_fetch_add(&cache->region->begun, 1, __ATOMIC_SEQ_CST);
+
+    if (key->len == 0 || key->len > NGX_HTTP_HOTPATH_CACHE_KEY_MAX) {
+        return NGX_DECLINED;
+    }
+
+    ngx_http_hotpath_cache_place(cache, key, &place);
+
+    if (ngx_http_hotpath_cache_lock(cache, place.stripe) != NGX_OK) {
+        return NGX_BUSY;
+    }
+
+    slot = ngx_http_hotpath_cache_find_locked(&place, key);
+
+    rc = slot ? ngx_http_hotpath_cache_purge_locked(cache, place.stripe,
+                                 &place.cells[(uint32_t) *slot - 1], hard)
+              : NGX_DECLINED;
+
+    ngx_http_hotpath_unlock(&place.stripe->lock);
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_hotpath_cache_walk(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_walk_t *walk, ngx_uint_t cells)
+{
+    uint32_t                          n, end;
+    ngx_uint_t                        s;
+    ngx_http_hotpath_cache_stripe_t  *stripe;
+
+    if (walk->purge && walk->position == 0) {
+        (void) __atomic_fetch_add(&cache->region->begun, 1, __ATOMIC_SEQ_CST);
+    }
+
+    for ( ;; ) {
+
+        s = walk->position / cache->ncells;
+        n = walk->position % cache->ncells;
+
+        if (s >= cache->nstripes) {
+            return NGX_OK;
+        }
+
+        stripe = &cache->region->stripe[s];
+
+        if (n >= __atomic_load_n(&stripe->used, __ATOMIC_RELAXED)) {
+            walk->position = (uint64_t) (s + 1) * cache->ncells;
+            continue;
+        }
+
+        if (cells == 0
+            || ngx_http_hotpath_cache_lock(cache, stripe) != NGX_OK)
+        {
+            return NGX_AGAIN;
+        }
+
+        end = n + ngx_min(cells, NGX_HTTP_HOTPATH_CACHE_SLICE);
+
+        /* it may have been emptied just now */
+        end = ngx_min(end, stripe->used);
+
+        for ( /* void */ ; n < end; n++) {
+            ngx_http_hotpath_cache_meet_locked(cache, walk, s, n);
+            walk->position++;
+            cells--;
+        }
+
+        ngx_http_hotpath_unlock(&stripe->lock);
+    }
+}
+
+
+ngx_uint_t
+ngx_http_hotpath_cache_cold(ngx_http_hotpath_cache_t *cache)
+{
+    return !__atomic_load_n(&cache->region->warm, __ATOMIC_RELAXED);
+}
+
+
+void
+ngx_http_hotpath_cache_warm(ngx_http_hotpath_cache_t *cache)
+{
+    __atomic_store_n(&cache->region->warm, 1, __ATOMIC_RELAXED);
 }
 
 
@@ -1003,10 +1408,11 @@ ngx_http_hotpath_cache_place_hash(ngx_http_hotpath_cache_t *cache,
 static ngx_int_t
 ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place, ngx_str_t *key,
-    ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document)
+    ngx_http_hotpath_cache_meta_t *meta,
+    ngx_http_hotpath_cache_content_t *content)
 {
-    uint32_t                          n, was;
-    uint64_t                         *slot;
+    uint32_t                          n, was, generation;
+    uint64_t                         *slot, begun;
     ngx_http_hotpath_cache_entry_t    entry, *old;
     ngx_http_hotpath_cache_stripe_t  *stripe;
 
@@ -1019,12 +1425,22 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
     entry.modified_us = meta->modified_us;
     entry.stored_ms = meta->stored_ms;
     entry.fresh_ms = meta->fresh_ms;
+    entry.revalidate_ms = meta->revalidate_ms;
     entry.stale_ms = meta->stale_ms;
-    entry.generation = __atomic_load_n(&cache->region->generation,
-                                       __ATOMIC_RELAXED);
-    entry.document_len = document->len;
+    entry.body_len = content->body.len;
+    entry.gzip_len = content->gzip.len;
+    entry.br_len = content->br.len;
     entry.key_len = key->len;
+    entry.head_len = content->head.len;
     entry.negative = meta->negative;
+    entry.tags = content->ntags;
+
+    begun = __atomic_load_n(&cache->region->begun, __ATOMIC_RELAXED);
+    generation = begun >> 32;
+
+    if (meta->begun == 0 || meta->begun == begun) {
+        entry.generation = generation;
+    }
 
     slot = ngx_http_hotpath_cache_find_locked(place, key);
     old = NULL;
@@ -1036,7 +1452,8 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
 
         if (entry.version == 0
             && (old->negative
-                || old->generation != entry.generation
+                || old->generation == 0
+                || old->generation != generation
                 || old->fresh_ms <= entry.stored_ms))
         {
             entry.version = old->version;
@@ -1049,14 +1466,14 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
     }
 
     ngx_http_hotpath_cache_room_locked(cache, place,
-                     ngx_http_hotpath_cache_cells(key->len + document->len),
-                     was, meta->stored_ms);
+                                       ngx_http_hotpath_cache_cells(&entry),
+                                       was, meta->stored_ms);
 
     if (slot == NULL) {
         slot = ngx_http_hotpath_cache_slot_locked(cache, place);
     }
 
-    n = ngx_http_hotpath_cache_write_locked(place, &entry, key, document);
+    n = ngx_http_hotpath_cache_write_locked(place, &entry, key, content);
 
     /* A new version keeps the place of the old one in the order. */
 
@@ -1255,96 +1672,331 @@ ngx_http_hotpath_cache_room_locked(ngx_http_hotpath_cache_t *cache,
 
 static uint32_t
 ngx_http_hotpath_cache_write_locked(ngx_http_hotpath_cache_place_t *place,
-    ngx_http_hotpath_cache_entry_t *entry, ngx_str_t *key, ngx_str_t *document)
+    ngx_http_hotpath_cache_entry_t *entry, ngx_str_t *key,
+    ngx_http_hotpath_cache_content_t *content)
 {
-    u_char                           *p, *src;
-    size_t                            left, room, size;
-    uint32_t                          n, first, need;
-    ngx_uint_t                        in_key;
-    ngx_http_hotpath_cache_cell_t    *cell, *head;
-    ngx_http_hotpath_cache_stripe_t  *stripe;
+    uint32_t                          n;
+    ngx_http_hotpath_cache_cell_t    *head;
+    ngx_http_hotpath_cache_cursor_t   cursor;
 
-    stripe = place->stripe;
-    head = NULL;
-    cell = NULL;
-    first = NGX_HTTP_HOTPATH_CACHE_NIL;
+    cursor.place = place;
+    cursor.cell = NULL;
 
-    src = key->data;
-    left = key->len;
-    in_key = 1;
+    n = ngx_http_hotpath_cache_grow_locked(&cursor, NULL);
 
-    need = ngx_http_hotpath_cache_cells(key->len + document->len);
+    head = cursor.cell;
+    ngx_http_hotpath_cache_start(&cursor, head, place, 0);
 
-    do {
+    ngx_http_hotpath_cache_fill_locked(&cursor, head, key->data, key->len);
+    ngx_http_hotpath_cache_fill_locked(&cursor, head, content->tags,
+                                   content->ntags * sizeof(uint64_t));
+    ngx_http_hotpath_cache_fill_locked(&cursor, head, content->head.data,
+                                       content->head.len);
+    ngx_http_hotpath_cache_fill_locked(&cursor, head, content->body.data,
+                                       content->body.len);
 
-        if (stripe->free != NGX_HTTP_HOTPATH_CACHE_NIL) {
-            n = stripe->free;
-            stripe->free = place->cells[n].next;
-            stripe->nfree--;
-
-        } else {
-            n = stripe->used++;
-        }
-
-        if (cell) {
-            __atomic_store_n(&cell->next, n, __ATOMIC_RELAXED);
-
-            if (cell != head) {
-                ngx_http_hotpath_cache_end(cell, 0);
-            }
-        }
-
-        cell = &place->cells[n];
-
-        ngx_http_hotpath_cache_begin(cell);
-
-        if (head == NULL) {
-            head = cell;
-            first = n;
-            ngx_http_hotpath_cache_copy(&cell->u.head.entry, entry,
-                                      sizeof(ngx_http_hotpath_cache_entry_t));
-            __atomic_store_n(&cell->visited, 0, __ATOMIC_RELAXED);
-            p = cell->u.head.bytes;
-            room = NGX_HTTP_HOTPATH_CACHE_FIRST;
-
-        } else {
-            p = cell->u.bytes;
-            room = NGX_HTTP_HOTPATH_CACHE_MORE;
-        }
-
-        while (room) {
-
-            size = ngx_min(left, room);
-            ngx_http_hotpath_cache_copy(p, src, size);
-
-            p += size;
-            src += size;
-            room -= size;
-            left -= size;
-
-            if (left == 0) {
-                if (!in_key || document->len == 0) {
-                    break;
-                }
-
-                in_key = 0;
-                src = document->data;
-                left = document->len;
-            }
-        }
-
-        head->last = n;
-
-    } while (--need);
-
-    __atomic_store_n(&cell->next, NGX_HTTP_HOTPATH_CACHE_NIL,
-                     __ATOMIC_RELAXED);
-
-    if (cell != head) {
-        ngx_http_hotpath_cache_end(cell, 0);
+    if (entry->gzip_len) {
+        entry->gzip = ngx_http_hotpath_cache_grow_locked(&cursor, head);
+        ngx_http_hotpath_cache_fill_locked(&cursor, head, content->gzip.data,
+                                           content->gzip.len);
     }
 
-    return first;
+    if (entry->br_len) {
+        entry->br = ngx_http_hotpath_cache_grow_locked(&cursor, head);
+        ngx_http_hotpath_cache_fill_locked(&cursor, head, content->br.data,
+                                           content->br.len);
+    }
+
+    ngx_http_hotpath_cache_full_locked(&cursor, head);
+
+    ngx_http_hotpath_cache_copy(&head->u.head.entry, entry,
+                                sizeof(ngx_http_hotpath_cache_entry_t));
+    __atomic_store_n(&head->visited, 0, __ATOMIC_RELAXED);
+
+    return n;
+}
+
+
+/*
+ * Puts coded bodies that entry n does not have yet behind what it has. Nobody
+ * reads those cells before the entry says that they are there; readers that
+ * are in it meanwhile begin again.
+ */
+
+static ngx_int_t
+ngx_http_hotpath_cache_codings_locked(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_place_t *place, uint32_t n, ngx_str_t *gzip,
+    ngx_str_t *br)
+{
+    uint32_t                          had;
+    ngx_http_hotpath_cache_cell_t    *head;
+    ngx_http_hotpath_cache_entry_t    entry;
+    ngx_http_hotpath_cache_cursor_t   cursor;
+
+    head = &place->cells[n];
+    entry = head->u.head.entry;
+
+    had = ngx_http_hotpath_cache_cells(&entry);
+
+    if (entry.gzip_len == 0) {
+        entry.gzip_len = gzip->len;
+    }
+
+    if (entry.br_len == 0) {
+        entry.br_len = br->len;
+    }
+
+    if (entry.key_len + entry.tags * sizeof(uint64_t) + entry.head_len
+        + (size_t) entry.body_len + entry.gzip_len + entry.br_len
+        > cache->max_entry)
+    {
+        return NGX_DECLINED;
+    }
+
+    had = ngx_http_hotpath_cache_cells(&entry) - had;
+
+    if (had == 0) {
+        return NGX_OK;
+    }
+
+    ngx_http_hotpath_cache_room_locked(cache, place, had, n, entry.stored_ms);
+
+    /* the neighbours in the order may have gone */
+    entry.newer = head->u.head.entry.newer;
+    entry.older = head->u.head.entry.older;
+
+    cursor.place = place;
+    cursor.cell = &place->cells[head->last];
+    cursor.n = head->last;
+
+    if (head->u.head.entry.gzip_len == 0 && entry.gzip_len) {
+        entry.gzip = ngx_http_hotpath_cache_grow_locked(&cursor, head);
+        ngx_http_hotpath_cache_fill_locked(&cursor, head, gzip->data,
+                                           gzip->len);
+    }
+
+    if (head->u.head.entry.br_len == 0 && entry.br_len) {
+        entry.br = ngx_http_hotpath_cache_grow_locked(&cursor, head);
+        ngx_http_hotpath_cache_fill_locked(&cursor, head, br->data, br->len);
+    }
+
+    ngx_http_hotpath_cache_begin(head);
+
+    ngx_http_hotpath_cache_full_locked(&cursor, head);
+    ngx_http_hotpath_cache_copy(&head->u.head.entry, &entry,
+                                sizeof(ngx_http_hotpath_cache_entry_t));
+
+    ngx_http_hotpath_cache_end(head, NGX_HTTP_HOTPATH_CACHE_ENTRY);
+
+    return NGX_OK;
+}
+
+
+/* One more cell for the entry of head, or its first, being written from here
+ * on; the one before it is done. */
+
+static uint32_t
+ngx_http_hotpath_cache_grow_locked(ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head)
+{
+    uint32_t                          n;
+    ngx_http_hotpath_cache_cell_t    *cells;
+    ngx_http_hotpath_cache_stripe_t  *stripe;
+
+    cells = cursor->place->cells;
+    stripe = cursor->place->stripe;
+
+    if (stripe->free != NGX_HTTP_HOTPATH_CACHE_NIL) {
+        n = stripe->free;
+        stripe->free = cells[n].next;
+        stripe->nfree--;
+
+    } else {
+        n = stripe->used++;
+    }
+
+    if (cursor->cell) {
+        __atomic_store_n(&cursor->cell->next, n, __ATOMIC_RELAXED);
+
+        if (cursor->cell != head) {
+            ngx_http_hotpath_cache_end(cursor->cell, 0);
+        }
+    }
+
+    cursor->n = n;
+    cursor->cell = &cells[n];
+    cursor->p = cursor->cell->u.bytes;
+    cursor->room = NGX_HTTP_HOTPATH_CACHE_MORE;
+
+    ngx_http_hotpath_cache_begin(cursor->cell);
+
+    return n;
+}
+
+
+static void
+ngx_http_hotpath_cache_fill_locked(ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head, const void *data, size_t len)
+{
+    size_t         size;
+    const u_char  *p = data;
+
+    while (len) {
+
+        if (cursor->room == 0) {
+            (void) ngx_http_hotpath_cache_grow_locked(cursor, head);
+        }
+
+        size = ngx_min(len, cursor->room);
+        ngx_http_hotpath_cache_copy(cursor->p, p, size);
+
+        p += size;
+        len -= size;
+        cursor->p += size;
+        cursor->room -= size;
+    }
+}
+
+
+/* The cursor's cell is the entry's last. */
+
+static void
+ngx_http_hotpath_cache_full_locked(ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head)
+{
+    __atomic_store_n(&cursor->cell->next, NGX_HTTP_HOTPATH_CACHE_NIL,
+                     __ATOMIC_RELAXED);
+
+    if (cursor->cell != head) {
+        ngx_http_hotpath_cache_end(cursor->cell, 0);
+    }
+
+    head->last = cursor->n;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_cache_purge_locked(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_stripe_t *stripe,
+    ngx_http_hotpath_cache_cell_t *cell, ngx_uint_t hard)
+{
+    ngx_http_hotpath_cache_entry_t  entry;
+
+    entry = cell->u.head.entry;
+
+    if (entry.generation == 0
+        || entry.generation != ngx_http_hotpath_cache_generation(cache))
+    {
+        if (!hard
+            || (entry.fresh_ms == 0 && entry.revalidate_ms == 0
+                && entry.stale_ms == 0))
+        {
+            return NGX_DECLINED;
+        }
+    }
+
+    entry.generation = 0;
+
+    if (hard) {
+        entry.fresh_ms = 0;
+        entry.revalidate_ms = 0;
+        entry.stale_ms = 0;
+    }
+
+    ngx_http_hotpath_lock_begin(&stripe->lock);
+    ngx_http_hotpath_cache_begin(cell);
+
+    ngx_http_hotpath_cache_copy(&cell->u.head.entry, &entry,
+                                sizeof(ngx_http_hotpath_cache_entry_t));
+
+    ngx_http_hotpath_cache_end(cell, NGX_HTTP_HOTPATH_CACHE_ENTRY);
+    ngx_http_hotpath_lock_end(&stripe->lock);
+
+    return NGX_OK;
+}
+
+
+/* One step of a walk: cell n, whatever it holds. */
+
+static void
+ngx_http_hotpath_cache_meet_locked(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_walk_t *walk, ngx_uint_t stripe, uint32_t n)
+{
+    u_char                            space[NGX_HTTP_HOTPATH_CACHE_KEY_MAX];
+    uint64_t                          tags[NGX_HTTP_HOTPATH_CACHE_TAGS];
+    ngx_str_t                         key;
+    ngx_uint_t                        i;
+    ngx_http_hotpath_cache_cell_t    *cell;
+    ngx_http_hotpath_cache_entry_t   *entry;
+    ngx_http_hotpath_cache_place_t    place;
+    ngx_http_hotpath_cache_cursor_t   cursor;
+
+    place.cells = &cache->cells[stripe * cache->ncells];
+    cell = &place.cells[n];
+
+    if (!(cell->sequence & NGX_HTTP_HOTPATH_CACHE_ENTRY)) {
+        return;
+    }
+
+    entry = &cell->u.head.entry;
+
+    if (entry->key_len < walk->prefix.len
+        || (walk->main && !__atomic_load_n(&cell->visited, __ATOMIC_RELAXED)))
+    {
+        return;
+    }
+
+    /* Under the lock the chain is as it should be. */
+
+    ngx_http_hotpath_cache_start(&cursor, cell, &place, cache->ncells);
+
+    key.len = entry->key_len;
+
+    if (key.len <= NGX_HTTP_HOTPATH_CACHE_FIRST) {
+        key.data = cell->u.head.bytes;
+        (void) ngx_http_hotpath_cache_take(&cursor, NULL, key.len);
+
+    } else {
+        key.data = space;
+        (void) ngx_http_hotpath_cache_take(&cursor, space, key.len);
+    }
+
+    if (walk->prefix.len
+        && ngx_memcmp(key.data, walk->prefix.data, walk->prefix.len) != 0)
+    {
+        return;
+    }
+
+    if (walk->tag) {
+
+        if (entry->tags == 0) {
+            return;
+        }
+
+        (void) ngx_http_hotpath_cache_take(&cursor, tags,
+                                           entry->tags * sizeof(uint64_t));
+
+        for (i = 0; tags[i] != walk->tag; /* void */ ) {
+            if (++i == entry->tags) {
+                return;
+            }
+        }
+    }
+
+    if (walk->purge
+        && ngx_http_hotpath_cache_purge_locked(cache,
+                                               &cache->region->stripe[stripe],
+                                               cell, walk->hard)
+           != NGX_OK)
+    {
+        return;
+    }
+
+    walk->met++;
+
+    if (walk->each) {
+        walk->each(walk->data, &key);
+    }
 }
 
 
@@ -1432,8 +2084,7 @@ ngx_http_hotpath_cache_release_locked(ngx_http_hotpath_cache_place_t *place,
                      __ATOMIC_RELAXED);
 
     stripe->free = n;
-    stripe->nfree += ngx_http_hotpath_cache_cells((size_t) entry->key_len
-                                                  + entry->document_len);
+    stripe->nfree += ngx_http_hotpath_cache_cells(entry);
 }
 
 
@@ -1442,14 +2093,11 @@ ngx_http_hotpath_cache_release_locked(ngx_http_hotpath_cache_place_t *place,
 
 static void
 ngx_http_hotpath_cache_reset_locked(ngx_http_hotpath_cache_t *cache,
-    ngx_http_hotpath_cache_place_t *place)
+    ngx_http_hotpath_cache_stripe_t *stripe)
 {
-    size_t                            n;
-    uint32_t                          epoch;
-    uint64_t                         *slot;
-    ngx_http_hotpath_cache_stripe_t  *stripe;
-
-    stripe = place->stripe;
+    size_t     n;
+    uint32_t   epoch;
+    uint64_t  *slot;
 
     /* It may have died in here, too: then the epoch is odd already. */
 

@@ -15,7 +15,7 @@
 typedef struct ngx_http_hotpath_cache_s  ngx_http_hotpath_cache_t;
 
 
-/* What an entry knows beside its key and its document. All times are wall
+/* What an entry knows beside its key and what it holds. All times are wall
  * clock milliseconds since 1970. */
 typedef struct {
     uint64_t   version;        /* of the document; 0 only for a negative entry
@@ -23,12 +23,45 @@ typedef struct {
     int64_t    modified_us;
     uint64_t   stored_ms;      /* when its origin was asked or pushed it */
     uint64_t   fresh_ms;       /* fresh until then */
-    uint64_t   stale_ms;       /* usable while stale until then, >= fresh_ms */
+    uint64_t   revalidate_ms;  /* until then it may be used while it is being
+                                  renewed in the background, >= fresh_ms */
+    uint64_t   stale_ms;       /* until then it may be used where its origin
+                                  cannot be had, >= fresh_ms */
+    uint64_t   begun;          /* in only: what ngx_http_hotpath_cache_begun()
+                                  gave before the origin was asked; 0 for what
+                                  came by itself */
     unsigned   negative:1;     /* the origin has no such document; a pushed
                                   deletion is one, with its version */
     unsigned   trusted:1;      /* out only: stored or revalidated since the
-                                  last ngx_http_hotpath_cache_distrust() */
+                                  last ngx_http_hotpath_cache_distrust(), and
+                                  not purged */
 } ngx_http_hotpath_cache_meta_t;
+
+
+#define NGX_HTTP_HOTPATH_CACHE_TAGS      16
+#define NGX_HTTP_HOTPATH_CACHE_HEAD_MAX  16384
+
+/* What an entry holds. */
+typedef struct {
+    ngx_str_t   head;          /* what its answers need beside a body, up to
+                                  HEAD_MAX bytes; the zone does not look into
+                                  it */
+    ngx_str_t   body;          /* as it came: HP_CODING_IDENTITY */
+    ngx_str_t   gzip;          /* the same, coded; empty: not there */
+    ngx_str_t   br;
+    uint64_t   *tags;          /* ngx_http_hotpath_cache_tag() of each */
+    ngx_uint_t  ntags;         /* 0 to TAGS */
+} ngx_http_hotpath_cache_content_t;
+
+
+/* A copy of an entry, in a pool. */
+typedef struct {
+    ngx_http_hotpath_cache_meta_t  meta;
+    ngx_str_t                      head;
+    ngx_str_t                      body;
+    ngx_uint_t                     coding;   /* HP_CODING_* of body */
+    ngx_uint_t                     codings;  /* those that the entry has */
+} ngx_http_hotpath_copy_t;
 
 
 typedef struct {
@@ -63,16 +96,18 @@ ngx_http_hotpath_cache_t *ngx_http_hotpath_cache_find(ngx_conf_t *cf,
     ngx_str_t *name);
 
 /*
- * NGX_OK: *meta is filled and *document is a copy from pool. NGX_DECLINED: not
- * there. NGX_ERROR: no memory. The key is any bytes, 1 to 1200.
+ * NGX_OK: *copy is filled, head and body from pool. NGX_DECLINED: not there.
+ * NGX_ERROR: no memory. The key is any bytes, 1 to 1200. codings is a set of
+ * HP_CODING_*: the body is the largest of them that the entry has, else
+ * identity.
  */
 ngx_int_t ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache,
-    ngx_str_t *key, ngx_pool_t *pool, ngx_http_hotpath_cache_meta_t *meta,
-    ngx_str_t *document);
+    ngx_str_t *key, ngx_uint_t codings, ngx_pool_t *pool,
+    ngx_http_hotpath_copy_t *copy);
 
 /*
  * NGX_OK: stored; where the same version was there, its times are renewed and
- * the document is replaced. NGX_ABORT: what is there is newer and stays.
+ * the content is replaced. NGX_ABORT: what is there is newer and stays.
  * NGX_DECLINED: too large. NGX_BUSY: the stripe was locked too long; nothing
  * changed.
  *
@@ -80,12 +115,67 @@ ngx_int_t ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache,
  * origin has no such document and knows of none that was deleted. It replaces
  * an entry that is negative, not trusted, or no longer fresh at stored_ms, and
  * then takes over its version, so that no older document comes back later.
+ *
+ * Where the zone was distrusted or anything was purged since meta->begun, the
+ * entry is stored, but not trusted.
  */
 ngx_int_t ngx_http_hotpath_cache_put(ngx_http_hotpath_cache_t *cache,
-    ngx_str_t *key, ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document);
+    ngx_str_t *key, ngx_http_hotpath_cache_meta_t *meta,
+    ngx_http_hotpath_cache_content_t *content);
+
+/*
+ * Adds coded bodies to the entry with this very version and body length, and
+ * changes nothing else of it; one that it has already stays. NGX_OK;
+ * NGX_DECLINED: it is no longer there, or too large; NGX_BUSY.
+ */
+ngx_int_t ngx_http_hotpath_cache_put_codings(ngx_http_hotpath_cache_t *cache,
+    ngx_str_t *key, uint64_t version, size_t body_len, ngx_str_t *gzip,
+    ngx_str_t *br);
+
+/* To be asked before an origin is, for meta->begun. */
+uint64_t ngx_http_hotpath_cache_begun(ngx_http_hotpath_cache_t *cache);
 
 /* From now on every entry counts as not trusted until it is put again. */
 void ngx_http_hotpath_cache_distrust(ngx_http_hotpath_cache_t *cache);
+
+/* A tag as entries keep it; scope is what the tag is of, such as a model. */
+uint64_t ngx_http_hotpath_cache_tag(ngx_str_t *scope, ngx_str_t *tag);
+
+/*
+ * Takes an entry's trust, and with hard its times too, so that it answers
+ * nobody any more, not even where its origin is down; its version stays, so
+ * that nothing older comes back. Soft leaves it to be used while it is renewed
+ * and while its origin is down. NGX_OK: was there and is purged; NGX_DECLINED:
+ * not there or already so; NGX_BUSY.
+ */
+ngx_int_t ngx_http_hotpath_cache_purge(ngx_http_hotpath_cache_t *cache,
+    ngx_str_t *key, ngx_uint_t hard);
+
+
+/* A walk over the whole zone. Entries that are put while it goes on are met
+ * once, twice or not at all. */
+typedef struct {
+    ngx_str_t   prefix;        /* of the keys that are meant; may be empty */
+    uint64_t    tag;           /* that they must have, or 0 */
+    unsigned    purge:1;       /* purge them; without: only meet them */
+    unsigned    hard:1;
+    unsigned    main:1;        /* only what was used more than once */
+    void      (*each)(void *data, ngx_str_t *key);  /* NULL, or called for
+                                  each under a lock: must be short, must not
+                                  call this room */
+    void       *data;
+    uint64_t    position;      /* 0 at first */
+    uint64_t    met;           /* how many so far; with purge, only those that
+                                  it changed */
+} ngx_http_hotpath_cache_walk_t;
+
+/* Goes on by about so many cells; NGX_OK: done; NGX_AGAIN: call again. */
+ngx_int_t ngx_http_hotpath_cache_walk(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_walk_t *walk, ngx_uint_t cells);
+
+/* 1 until somebody says that the zone is warm: it was started empty. */
+ngx_uint_t ngx_http_hotpath_cache_cold(ngx_http_hotpath_cache_t *cache);
+void ngx_http_hotpath_cache_warm(ngx_http_hotpath_cache_t *cache);
 
 void ngx_http_hotpath_cache_stats(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_stats_t *stats);

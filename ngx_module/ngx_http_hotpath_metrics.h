@@ -35,6 +35,8 @@
       "source=\"zone\"", "Read requests by what answered them.")              \
     X(READ_STALE, COUNTER, "hotpath_read_requests_total",                     \
       "source=\"zone_stale\"", "")                                            \
+    X(READ_REVALIDATED, COUNTER, "hotpath_read_requests_total",               \
+      "source=\"zone_revalidating\"", "")                                     \
     X(READ_REDIS, COUNTER, "hotpath_read_requests_total",                     \
       "source=\"redis\"", "")                                                 \
     X(READ_POSTGRES, COUNTER, "hotpath_read_requests_total",                  \
@@ -43,6 +45,12 @@
       "source=\"collapsed\"", "")                                             \
     X(READ_UNAVAILABLE, COUNTER, "hotpath_read_requests_total",               \
       "source=\"none\"", "")                                                  \
+    X(READ_RENEWALS, COUNTER, "hotpath_read_renewals_total", "",              \
+      "Documents fetched in the background, stale or ahead of that.")         \
+    X(READ_JOINED_WORKER, COUNTER, "hotpath_read_waits_total",                \
+      "for=\"worker\"", "Fetches that waited for another's of the same key.") \
+    X(READ_JOINED_FLEET, COUNTER, "hotpath_read_waits_total",                 \
+      "for=\"instance\"", "")                                                 \
     X(PUBLISH_MESSAGES, COUNTER, "hotpath_publish_messages_total", "",        \
       "JetStream messages published.")                                        \
     X(PUBLISH_EVENTS, COUNTER, "hotpath_publish_events_total", "",            \

@@ -14,6 +14,8 @@
 
 
 #include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_fetch.h"
+#include "ngx_http_hotpath_flight.h"
 #include "core/hp_id.h"
 
 
@@ -48,6 +50,8 @@ static char *ngx_http_hotpath_health(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static ngx_int_t ngx_http_hotpath_value(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t **value);
 static char *ngx_http_hotpath_handler(ngx_conf_t *cf,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_http_handler_pt handler);
 
@@ -58,8 +62,14 @@ static char *ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static void ngx_http_hotpath_merge_rules(
+    ngx_http_hotpath_cache_rules_t *prev,
+    ngx_http_hotpath_cache_rules_t *conf);
 static char *ngx_http_hotpath_merge_read(ngx_conf_t *cf,
     ngx_http_hotpath_loc_conf_t *conf);
+static ngx_int_t ngx_http_hotpath_cache_control(ngx_conf_t *cf,
+    ngx_http_hotpath_cache_rules_t *rules);
+static ngx_int_t ngx_http_hotpath_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_hotpath_init_process(ngx_cycle_t *cycle);
 static void ngx_http_hotpath_exit_process(ngx_cycle_t *cycle);
 
@@ -226,7 +236,7 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       NULL },
 
     { ngx_string("hotpath_read"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234,
       ngx_http_hotpath_read,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -285,7 +295,7 @@ ngx_module_t  ngx_http_hotpath_module = {
     ngx_http_hotpath_commands,           /* module directives */
     NGX_HTTP_MODULE,                     /* module type */
     NULL,                                /* init master */
-    NULL,                                /* init module */
+    ngx_http_hotpath_init_module,        /* init module */
     ngx_http_hotpath_init_process,       /* init process */
     NULL,                                /* init thread */
     NULL,                                /* exit thread */
@@ -660,8 +670,7 @@ ngx_http_hotpath_partition_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_hotpath_loc_conf_t *lcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t  *value;
 
     if (lcf->partition_key != NGX_CONF_UNSET_PTR
         || lcf->partition_member.data)
@@ -684,20 +693,8 @@ ngx_http_hotpath_partition_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    lcf->partition_key = ngx_palloc(cf->pool,
-                                    sizeof(ngx_http_complex_value_t));
-    if (lcf->partition_key == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = lcf->partition_key;
-
-    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
-                                                          : NGX_CONF_ERROR;
+    return ngx_http_hotpath_value(cf, &value[1], &lcf->partition_key)
+           == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 
@@ -714,10 +711,9 @@ ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_hotpath_loc_conf_t *lcf = conf;
 
-    hp_str_t                           model;
-    ngx_str_t                         *value, s;
-    ngx_uint_t                         i;
-    ngx_http_compile_complex_value_t   ccv;
+    hp_str_t     model;
+    ngx_str_t   *value, s;
+    ngx_uint_t   i;
 
     value = cf->args->elts;
 
@@ -751,20 +747,16 @@ ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             s.data = value[i].data + 4;
             s.len = value[i].len - 4;
 
-            lcf->key = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-            if (lcf->key == NULL) {
+            if (ngx_http_hotpath_value(cf, &s, &lcf->key) != NGX_OK) {
                 return NGX_CONF_ERROR;
             }
 
-            ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-            ccv.cf = cf;
-            ccv.value = &s;
-            ccv.complex_value = lcf->key;
+            continue;
+        }
 
-            if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-                return NGX_CONF_ERROR;
-            }
-
+        if (ngx_strncmp(value[i].data, "tag=", 4) == 0 && value[i].len > 4) {
+            lcf->model->tag.data = value[i].data + 4;
+            lcf->model->tag.len = value[i].len - 4;
             continue;
         }
 
@@ -782,10 +774,28 @@ ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_hotpath_loc_conf_t *lcf = conf;
 
-    u_char      *p;
-    ngx_str_t   *value, s;
-    ngx_int_t    ms;
-    ngx_uint_t   i;
+    u_char                          *p;
+    ngx_str_t                       *value, s;
+    ngx_int_t                        n;
+    ngx_uint_t                       i, j;
+    ngx_http_hotpath_cache_rules_t  *rules;
+
+    static struct {
+        ngx_str_t   name;
+        size_t      offset;
+    } times[] = {
+        { ngx_string("ttl"),
+          offsetof(ngx_http_hotpath_cache_rules_t, ttl) },
+        { ngx_string("negative_ttl"),
+          offsetof(ngx_http_hotpath_cache_rules_t, negative_ttl) },
+        { ngx_string("revalidate"),
+          offsetof(ngx_http_hotpath_cache_rules_t, revalidate) },
+        { ngx_string("stale"),
+          offsetof(ngx_http_hotpath_cache_rules_t, stale) },
+        { ngx_string("redis_ttl"),
+          offsetof(ngx_http_hotpath_cache_rules_t, redis_ttl) },
+        { ngx_null_string, 0 }
+    };
 
     if (lcf->cache_name.data) {
         return "is duplicate";
@@ -793,8 +803,14 @@ ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
     lcf->cache_name = value[1];
+    rules = &lcf->rules;
 
     for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strcmp(value[i].data, "status_key") == 0) {
+            rules->status_key = 1;
+            continue;
+        }
 
         p = (u_char *) ngx_strchr(value[i].data, '=');
         if (p == NULL) {
@@ -804,26 +820,71 @@ ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         s.data = p + 1;
         s.len = value[i].data + value[i].len - s.data;
 
-        ms = ngx_parse_time(&s, 0);
-        if (ms == NGX_ERROR || ms < 0 || ms > 365 * 86400 * (ngx_int_t) 1000) {
-            goto invalid;
+        for (j = 0; times[j].name.len; j++) {
+            if ((size_t) (p - value[i].data) == times[j].name.len
+                && ngx_strncmp(value[i].data, times[j].name.data,
+                               times[j].name.len) == 0)
+            {
+                break;
+            }
         }
 
-        if (ngx_strncmp(value[i].data, "ttl=", 4) == 0) {
-            lcf->ttl = ms;
+        if (times[j].name.len) {
 
-        } else if (ngx_strncmp(value[i].data, "negative_ttl=", 13) == 0) {
-            lcf->negative_ttl = ms;
+            n = ngx_parse_time(&s, 0);
+            if (n == NGX_ERROR || n > 365 * 86400 * (ngx_int_t) 1000) {
+                goto invalid;
+            }
 
-        } else if (ngx_strncmp(value[i].data, "stale=", 6) == 0) {
-            lcf->stale = ms;
+            *(ngx_msec_t *) ((char *) rules + times[j].offset) = n;
 
-        } else if (ngx_strncmp(value[i].data, "redis_ttl=", 10) == 0 && ms) {
-            lcf->redis_ttl = ms;
+        } else if (ngx_strncmp(value[i].data, "jitter=", 7) == 0
+                   || ngx_strncmp(value[i].data, "refresh=", 8) == 0)
+        {
+            if (s.len < 2 || s.data[--s.len] != '%') {
+                goto invalid;
+            }
+
+            n = ngx_atoi(s.data, s.len);
+            if (n == NGX_ERROR || n > 50) {
+                goto invalid;
+            }
+
+            if (value[i].data[0] == 'j') {
+                rules->jitter = n;
+            } else {
+                rules->refresh = n;
+            }
+
+        } else if (ngx_strncmp(value[i].data, "compress=", 9) == 0) {
+
+            if (ngx_strcmp(s.data, "off") == 0) {
+                rules->compress_min = 0;
+                continue;
+            }
+
+            n = ngx_parse_size(&s);
+            if (n == NGX_ERROR || n < 1) {
+                goto invalid;
+            }
+
+            rules->compress_min = n;
+
+        } else if (ngx_strncmp(value[i].data, "request_control=", 16) == 0) {
+
+            if (ngx_http_hotpath_value(cf, &s, &rules->request_control)
+                != NGX_OK)
+            {
+                return NGX_CONF_ERROR;
+            }
 
         } else {
             goto invalid;
         }
+    }
+
+    if (rules->redis_ttl == 0) {
+        return "needs a \"redis_ttl\" that is not 0";
     }
 
     return NGX_CONF_OK;
@@ -833,6 +894,29 @@ invalid:
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid parameter \"%V\"", &value[i]);
     return NGX_CONF_ERROR;
+}
+
+
+/* A value with variables in it, compiled. */
+
+static ngx_int_t
+ngx_http_hotpath_value(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t **value)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    *value = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*value == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = text;
+    ccv.complex_value = *value;
+
+    return ngx_http_compile_complex_value(&ccv);
 }
 
 
@@ -928,6 +1012,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_hotpath_metrics_init(cf) != NGX_OK
+        || ngx_http_hotpath_flight_init(cf) != NGX_OK
         || ngx_http_hotpath_inflight_init(cf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -1045,10 +1130,15 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->partition_key = NGX_CONF_UNSET_PTR;
     lcf->body_max = NGX_CONF_UNSET_SIZE;
     lcf->json_depth = NGX_CONF_UNSET;
-    lcf->ttl = NGX_CONF_UNSET_MSEC;
-    lcf->negative_ttl = NGX_CONF_UNSET_MSEC;
-    lcf->stale = NGX_CONF_UNSET_MSEC;
-    lcf->redis_ttl = NGX_CONF_UNSET_MSEC;
+    lcf->rules.ttl = NGX_CONF_UNSET_MSEC;
+    lcf->rules.negative_ttl = NGX_CONF_UNSET_MSEC;
+    lcf->rules.revalidate = NGX_CONF_UNSET_MSEC;
+    lcf->rules.stale = NGX_CONF_UNSET_MSEC;
+    lcf->rules.redis_ttl = NGX_CONF_UNSET_MSEC;
+    lcf->rules.jitter = NGX_CONF_UNSET_UINT;
+    lcf->rules.refresh = NGX_CONF_UNSET_UINT;
+    lcf->rules.compress_min = NGX_CONF_UNSET_SIZE;
+    lcf->rules.request_control = NGX_CONF_UNSET_PTR;
     lcf->trusted = NGX_CONF_UNSET_PTR;
 
     return lcf;
@@ -1080,12 +1170,10 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->cache_name.data == NULL) {
         conf->cache_name = prev->cache_name;
+        conf->rules.status_key = prev->rules.status_key;
     }
 
-    ngx_conf_merge_msec_value(conf->ttl, prev->ttl, 60000);
-    ngx_conf_merge_msec_value(conf->negative_ttl, prev->negative_ttl, 5000);
-    ngx_conf_merge_msec_value(conf->stale, prev->stale, 600000);
-    ngx_conf_merge_msec_value(conf->redis_ttl, prev->redis_ttl, 86400000);
+    ngx_http_hotpath_merge_rules(&prev->rules, &conf->rules);
 
     ngx_http_hotpath_limit_merge(&prev->limit, &conf->limit);
 
@@ -1145,11 +1233,64 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 }
 
 
+static void
+ngx_http_hotpath_merge_rules(ngx_http_hotpath_cache_rules_t *prev,
+    ngx_http_hotpath_cache_rules_t *conf)
+{
+    ngx_conf_merge_msec_value(conf->ttl, prev->ttl, 60000);
+    ngx_conf_merge_msec_value(conf->negative_ttl, prev->negative_ttl, 5000);
+    ngx_conf_merge_msec_value(conf->revalidate, prev->revalidate, 0);
+    ngx_conf_merge_msec_value(conf->stale, prev->stale, 600000);
+    ngx_conf_merge_msec_value(conf->redis_ttl, prev->redis_ttl, 86400000);
+    ngx_conf_merge_uint_value(conf->jitter, prev->jitter, 10);
+    ngx_conf_merge_uint_value(conf->refresh, prev->refresh, 0);
+    ngx_conf_merge_size_value(conf->compress_min, prev->compress_min, 0);
+    ngx_conf_merge_ptr_value(conf->request_control, prev->request_control,
+                             NULL);
+}
+
+
+/* What the answers of these rules say about themselves. */
+
+static ngx_int_t
+ngx_http_hotpath_cache_control(ngx_conf_t *cf,
+    ngx_http_hotpath_cache_rules_t *rules)
+{
+    hp_response_control_t  control;
+
+    ngx_memzero(&control, sizeof(hp_response_control_t));
+
+    control.max_age_s = rules->ttl / 1000;
+    control.s_maxage_s = -1;
+    control.stale_while_revalidate_s = rules->revalidate / 1000;
+    control.stale_if_error_s = rules->stale / 1000;
+
+    if (control.stale_while_revalidate_s == 0) {
+        control.stale_while_revalidate_s = -1;
+    }
+
+    if (control.stale_if_error_s == 0) {
+        control.stale_if_error_s = -1;
+    }
+
+    rules->cache_control.data = ngx_pnalloc(cf->pool, HP_CACHE_CONTROL_MAX);
+    if (rules->cache_control.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    rules->cache_control.len = hp_cache_control_write(
+                                   rules->cache_control.data,
+                                   HP_CACHE_CONTROL_MAX, &control);
+    return NGX_OK;
+}
+
+
 static char *
 ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
 {
     u_char                         *p;
     ngx_str_t                       sql;
+    ngx_http_hotpath_cache_t       *cache;
     ngx_http_hotpath_model_t       *model, **slot;
     ngx_http_hotpath_main_conf_t   *mcf;
 
@@ -1163,9 +1304,9 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
         return NGX_CONF_ERROR;
     }
 
-    model->cache = ngx_http_hotpath_cache_find(cf, &conf->cache_name);
+    cache = ngx_http_hotpath_cache_find(cf, &conf->cache_name);
 
-    if (model->cache == NULL) {
+    if (cache == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "unknown cache zone \"%V\" in %s:%ui",
                       &conf->cache_name, conf->file, conf->line);
@@ -1180,20 +1321,12 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
         return NGX_CONF_ERROR;
     }
 
-    model->ttl = conf->ttl;
-    model->negative_ttl = conf->negative_ttl;
-    model->stale = conf->stale;
-    model->redis_ttl = conf->redis_ttl;
+    model->rules = conf->rules;
+    model->rules.cache = cache;
 
-    model->cache_control.data = ngx_pnalloc(cf->pool, sizeof("max-age=")
-                                                      + NGX_INT_T_LEN);
-    if (model->cache_control.data == NULL) {
+    if (ngx_http_hotpath_cache_control(cf, &model->rules) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
-
-    model->cache_control.len = ngx_sprintf(model->cache_control.data,
-                                           "max-age=%M", model->ttl / 1000)
-                               - model->cache_control.data;
 
     if (mcf->postgres) {
         sql = conf->statement;
@@ -1230,6 +1363,13 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
 
 
 static ngx_int_t
+ngx_http_hotpath_init_module(ngx_cycle_t *cycle)
+{
+    return ngx_http_hotpath_flight_prepare(cycle);
+}
+
+
+static ngx_int_t
 ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
 {
     ngx_http_hotpath_main_conf_t  *mcf;
@@ -1248,7 +1388,9 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
     ngx_http_hotpath_metrics_start(cycle);
     ngx_http_hotpath_inflight_start(cycle);
 
-    if (ngx_http_hotpath_read_start(cycle, mcf) != NGX_OK) {
+    if (ngx_http_hotpath_flight_start(cycle) != NGX_OK
+        || ngx_http_hotpath_fetch_start(cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -1319,6 +1461,8 @@ ngx_http_hotpath_exit_process(ngx_cycle_t *cycle)
         ngx_http_hotpath_publish_stop(mcf->publisher);
         mcf->publisher = NULL;
     }
+
+    ngx_http_hotpath_flight_stop();
 
     if (mcf->client) {
         ngx_http_hotpath_nats_stop(mcf->client);

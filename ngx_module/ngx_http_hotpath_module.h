@@ -24,19 +24,31 @@
 #include "ngx_http_hotpath_postgres.h"
 #include "ngx_http_hotpath_publish.h"
 #include "ngx_http_hotpath_redis.h"
+#include "ngx_http_hotpath_serve.h"
 
+
+typedef struct ngx_http_hotpath_model_s   ngx_http_hotpath_model_t;
+typedef struct ngx_http_hotpath_wanted_s  ngx_http_hotpath_wanted_t;
+
+/*
+ * Makes a page of a list out of the rows that Postgres gave: content and
+ * meta->version, from pool; data is the copy of what the wanted one carried.
+ * NGX_OK, or NGX_ERROR where the rows are not what the list needs (logged).
+ */
+typedef ngx_int_t (*ngx_http_hotpath_page_pt)(ngx_http_hotpath_model_t *model,
+    PGresult *result, void *data, ngx_pool_t *pool,
+    ngx_http_hotpath_cache_meta_t *meta,
+    ngx_http_hotpath_cache_content_t *content);
 
 /* A read model as one zone keeps it; pushes go to every one of its name. */
-typedef struct {
+struct ngx_http_hotpath_model_s {
     ngx_str_t                        name;
-    ngx_http_hotpath_cache_t        *cache;
+    ngx_http_hotpath_cache_rules_t   rules;
     ngx_http_hotpath_statement_t    *statement;
-    ngx_msec_t                       ttl;
-    ngx_msec_t                       negative_ttl;
-    ngx_msec_t                       stale;
-    ngx_msec_t                       redis_ttl;
-    ngx_str_t                        cache_control;
-} ngx_http_hotpath_model_t;
+    ngx_str_t                        tag;          /* member whose text is the
+                                                      document's tag */
+    ngx_http_hotpath_page_pt         page;         /* NULL: documents */
+};
 
 
 typedef struct {
@@ -75,11 +87,8 @@ typedef struct {
     ngx_http_hotpath_model_t        *model;
     ngx_http_complex_value_t        *key;
     ngx_uint_t                       shared;       /* no tenant in the key */
-    ngx_str_t                        cache_name;
-    ngx_msec_t                       ttl;
-    ngx_msec_t                       negative_ttl;
-    ngx_msec_t                       stale;
-    ngx_msec_t                       redis_ttl;
+    ngx_str_t                        cache_name;   /* hotpath_cache */
+    ngx_http_hotpath_cache_rules_t   rules;        /* the same */
     ngx_str_t                        statement;
 
     ngx_http_hotpath_limit_conf_t    limit;
@@ -98,14 +107,15 @@ ngx_int_t ngx_http_hotpath_live_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hotpath_ready_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hotpath_metrics_handler(ngx_http_request_t *r);
 
+/* The way of a read from where it is known what is wanted
+ * (ngx_http_hotpath_fetch.h); its result is the content handler's. */
+ngx_int_t ngx_http_hotpath_read_through(ngx_http_request_t *r,
+    ngx_http_hotpath_wanted_t *wanted);
+
 /* What a waiter of the publisher ends with; ctx is the main configuration. */
 void ngx_http_hotpath_write_outcome(void *ctx,
     ngx_http_hotpath_waiter_t *waiter,
     ngx_http_hotpath_publish_result_t *result);
-
-/* In every worker: the tree of fetches under way. */
-ngx_int_t ngx_http_hotpath_read_start(ngx_cycle_t *cycle,
-    ngx_http_hotpath_main_conf_t *mcf);
 
 /* In one worker per instance: listens to pushes and commit notices. */
 ngx_int_t ngx_http_hotpath_push_start(ngx_cycle_t *cycle,
@@ -120,15 +130,10 @@ ngx_int_t ngx_http_hotpath_tenant(ngx_http_request_t *r,
 void ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest);
 
 /* The key under which a zone keeps a document: model NUL tenant NUL key. dst
- * holds ngx_http_hotpath_zone_key_size() bytes. */
-#define ngx_http_hotpath_zone_key_size(model, tenant, key)                    \
-    ((model)->len + (tenant)->len + (key)->len + 2)
+ * holds NGX_HTTP_HOTPATH_ZONE_KEY_MAX bytes. */
+#define NGX_HTTP_HOTPATH_ZONE_KEY_MAX  1280
 void ngx_http_hotpath_zone_key(ngx_str_t *dst, ngx_str_t *model,
     ngx_str_t *tenant, ngx_str_t *key);
-
-/* When a document that was had now is stored under this model's rules. */
-void ngx_http_hotpath_times(ngx_http_hotpath_model_t *model,
-    ngx_http_hotpath_cache_meta_t *meta);
 
 
 #endif /* _NGX_HTTP_HOTPATH_MODULE_H_INCLUDED_ */

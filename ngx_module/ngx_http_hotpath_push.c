@@ -14,6 +14,7 @@
 
 
 #include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_fetch.h"
 #include "core/hp_frame.h"
 #include "core/hp_id.h"
 #include "core/hp_json.h"
@@ -46,8 +47,6 @@ static ngx_int_t ngx_http_hotpath_push_in_order(
     ngx_http_hotpath_listener_t *listener, ngx_str_t *name, hp_push_t *push);
 static void ngx_http_hotpath_push_document(
     ngx_http_hotpath_listener_t *listener, ngx_str_t *name, hp_doc_t *doc);
-static void ngx_http_hotpath_push_too_large(ngx_http_hotpath_model_t *model,
-    ngx_str_t *zone_key, ngx_http_hotpath_cache_meta_t *meta);
 static void ngx_http_hotpath_push_distrust(
     ngx_http_hotpath_listener_t *listener);
 static void ngx_http_hotpath_push_state(void *data, ngx_uint_t up);
@@ -218,12 +217,11 @@ static void
 ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
     ngx_str_t *name, hp_doc_t *doc)
 {
-    u_char                          buffer[1280];
-    ngx_int_t                       rc;
-    ngx_str_t                       tenant, key, zone_key, document;
-    ngx_uint_t                      i;
-    ngx_http_hotpath_model_t      **models;
-    ngx_http_hotpath_cache_meta_t   meta;
+    u_char                      buffer[NGX_HTTP_HOTPATH_ZONE_KEY_MAX];
+    ngx_int_t                   rc;
+    ngx_str_t                   tenant, key, zone_key;
+    ngx_uint_t                  i;
+    ngx_http_hotpath_model_t  **models;
 
     models = listener->mcf->models.elts;
 
@@ -231,12 +229,11 @@ ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
     tenant.len = doc->tenant.len;
     key.data = (u_char *) doc->key.data;
     key.len = doc->key.len;
-    document.data = (u_char *) doc->document.data;
-    document.len = doc->deleted ? 0 : doc->document.len;
 
     for (i = 0; i < listener->mcf->models.nelts; i++) {
 
-        if (models[i]->name.len != name->len
+        if (models[i]->page
+            || models[i]->name.len != name->len
             || ngx_memcmp(models[i]->name.data, name->data, name->len) != 0)
         {
             continue;
@@ -245,19 +242,11 @@ ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
         zone_key.data = buffer;
         ngx_http_hotpath_zone_key(&zone_key, name, &tenant, &key);
 
-        ngx_memzero(&meta, sizeof(ngx_http_hotpath_cache_meta_t));
-        meta.version = doc->version;
-        meta.modified_us = doc->modified_us;
-        meta.negative = doc->deleted ? 1 : 0;
-        ngx_http_hotpath_times(models[i], &meta);
-
-        rc = ngx_http_hotpath_cache_put(models[i]->cache, &zone_key, &meta,
-                                        &document);
+        rc = ngx_http_hotpath_store_document(models[i], &zone_key, doc, 0);
 
         if (rc == NGX_BUSY) {
             /* microseconds later it is free, unless its holder is stopped */
-            rc = ngx_http_hotpath_cache_put(models[i]->cache, &zone_key,
-                                            &meta, &document);
+            rc = ngx_http_hotpath_store_document(models[i], &zone_key, doc, 0);
         }
 
         switch (rc) {
@@ -272,37 +261,13 @@ ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
 
         case NGX_DECLINED:
             ngx_http_hotpath_count(PUSH_DROPPED);
-            ngx_http_hotpath_push_too_large(models[i], &zone_key, &meta);
             break;
 
         default: /* NGX_BUSY: an older one may stay */
             ngx_http_hotpath_count(PUSH_DROPPED);
-            ngx_http_hotpath_cache_distrust(models[i]->cache);
+            ngx_http_hotpath_cache_distrust(models[i]->rules.cache);
             break;
         }
-    }
-}
-
-
-/* The zone does not take the document. What it gets instead is the version,
- * which answers nobody, so that an older document answers nobody either. */
-
-static void
-ngx_http_hotpath_push_too_large(ngx_http_hotpath_model_t *model,
-    ngx_str_t *zone_key, ngx_http_hotpath_cache_meta_t *meta)
-{
-    ngx_str_t  none;
-
-    ngx_str_null(&none);
-
-    meta->negative = 1;
-    meta->fresh_ms = 0;
-    meta->stale_ms = 0;
-
-    if (ngx_http_hotpath_cache_put(model->cache, zone_key, meta, &none)
-        == NGX_BUSY)
-    {
-        ngx_http_hotpath_cache_distrust(model->cache);
     }
 }
 
@@ -316,7 +281,7 @@ ngx_http_hotpath_push_distrust(ngx_http_hotpath_listener_t *listener)
     models = listener->mcf->models.elts;
 
     for (i = 0; i < listener->mcf->models.nelts; i++) {
-        ngx_http_hotpath_cache_distrust(models[i]->cache);
+        ngx_http_hotpath_cache_distrust(models[i]->rules.cache);
     }
 }
 

@@ -4,6 +4,7 @@
                  reconfigure nothing
     own_stack    a fresh instance for this test module: for the ones that do;
                  a module-level STACK = {…} gives its options
+    peer         a second nginx on own_stack's other servers
     make_stack   make_stack(**options): a fresh instance for this test alone
 
 After each test the logs of every instance are read, and again after it was
@@ -19,7 +20,7 @@ import shutil
 
 import pytest
 
-from servers import ROOT, TestStack
+from servers import ROOT, Peer, TestStack
 
 DIRECTORY = os.path.join(ROOT, "var", "test")
 RUN = os.path.join(DIRECTORY, str(os.getpid()))
@@ -97,6 +98,21 @@ def make_stack(request):
     with contextlib.ExitStack() as running:
         yield lambda **options: running.enter_context(
             _running(request.node.name, options))
+
+
+@pytest.fixture(scope="module")
+def peer(own_stack):
+    """A second nginx on own_stack's other servers, configured alike."""
+    instance = Peer(own_stack)
+    _stacks.append(instance)
+    try:
+        instance.up()
+        instance.wait_ready()
+        yield instance
+    finally:
+        instance.down()
+        _stacks.remove(instance)
+    assert not instance.forbidden_lines()
 
 
 @pytest.fixture(autouse=True)

@@ -98,8 +98,8 @@ class TestStack(local.Stack):
 
     __test__ = False  # pytest: not a class of tests
 
-    def __init__(self, directory, **options):
-        super().__init__(directory, **options)
+    def __init__(self, directory, ports=None, **options):
+        super().__init__(directory, ports, **options)
         self._log_offsets = collections.Counter()
         self._expected = []
 
@@ -205,6 +205,25 @@ class TestStack(local.Stack):
                 and not any(each.search(line) for each in self._expected)
             ]
         return found
+
+
+class Peer(TestStack):
+    """Another nginx on a stack's other servers: a second instance."""
+
+    def __init__(self, stack, **options):
+        ports = dict(stack.ports, http=local.free_ports()["http"])
+        for name in ("hotpath", "routes", "backends"):
+            options.setdefault(name, getattr(stack, name))
+        for name in ("workers", "main", "http", "server"):
+            options.setdefault(name, stack.options[name])
+        super().__init__(stack.path("peer"), ports, **options)
+
+    def up(self, say=lambda text: None):
+        self.start("nginx")
+        return ["nginx"]
+
+    def down(self, say=lambda text: None):
+        self.stop("nginx")
 
 
 class _Threads:

@@ -148,9 +148,10 @@ read_etag(const unsigned char *p, const unsigned char *end, hp_str_t *opaque)
     return p;
 }
 
-int hp_none_match(hp_str_t value, hp_str_t etag)
+/* strong: a weak tag is no tag that can match. */
+static int names_etag(hp_str_t value, hp_str_t etag, int strong)
 {
-    const unsigned char *p, *end;
+    const unsigned char *p, *end, *start;
     hp_str_t own, tag;
     int found;
 
@@ -164,7 +165,7 @@ int hp_none_match(hp_str_t value, hp_str_t etag)
     own.data = NULL;
     own.len = 0;
 
-    if (etag.len != 0 &&
+    if (etag.len != 0 && !(strong && etag.data[0] == 'W') &&
         read_etag(etag.data, etag.data + etag.len, &own) == NULL) {
         own.len = 0;
     }
@@ -178,13 +179,15 @@ int hp_none_match(hp_str_t value, hp_str_t etag)
     }
 
     while (p < end) {
+        start = p;
         p = read_etag(p, end, &tag);
 
         if (p == NULL) {
             return 0;
         }
 
-        found |= own.len == tag.len && memcmp(own.data, tag.data, tag.len) == 0;
+        found |= !(strong && *start == 'W') && own.len == tag.len &&
+                 memcmp(own.data, tag.data, tag.len) == 0;
         p = skip_blank(p, end);
 
         if (p < end && *p != ',') {
@@ -195,6 +198,16 @@ int hp_none_match(hp_str_t value, hp_str_t etag)
     }
 
     return found;
+}
+
+int hp_none_match(hp_str_t value, hp_str_t etag)
+{
+    return names_etag(value, etag, 0);
+}
+
+int hp_match(hp_str_t value, hp_str_t etag)
+{
+    return names_etag(value, etag, 1);
 }
 
 int hp_not_modified(const hp_str_t *none_match, const hp_str_t *modified_since,

@@ -27,6 +27,9 @@
  * nothing, also where one of its tags would. */
 int hp_none_match(hp_str_t value, hp_str_t etag);
 
+/* The same for If-Match: strong comparison, so nothing weak matches. */
+int hp_match(hp_str_t value, hp_str_t etag);
+
 /* 1 where a GET or HEAD may be answered with 304. none_match, modified_since:
  * NULL where the request has no such field. modified_s: the document's last
  * modification (for a cache without one its Date, RFC 9111 section 4.3.2), or

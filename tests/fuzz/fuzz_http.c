@@ -86,6 +86,8 @@ static void check_none_match(hp_str_t value, const char *text)
     if (hp_none_match(value, etag) != expected) {
         MUST(expected && strstr(text, ",") != NULL);
     }
+
+    MUST(!hp_match(value, etag) || hp_none_match(value, etag));
 }
 
 static void check_date(hp_str_t value, const char *text)

@@ -30,7 +30,7 @@
 static shim_pool_t pool;
 static ngx_conf_t conf;
 static ngx_log_t test_log;
-static unsigned char document_space[DOCUMENT_MAX + 16];
+static unsigned char part_space[3][DOCUMENT_MAX + 16];
 
 /* The directive, as nginx would call it; NULL or the error. */
 static const char *directive(const char *zone, const char *max_entry)
@@ -74,14 +74,16 @@ static void drop_zone(void)
     shim_pool_reset(&pool);
 }
 
-/* The one document of that key, version and length. */
-static void make_document(unsigned char *p, size_t len, uint64_t key,
-                          uint64_t version)
+/* The one text of that part of that key, version and length. */
+enum { HEAD = 8 };
+
+static void make_part(unsigned char *p, size_t len, unsigned part, uint64_t key,
+                      uint64_t version)
 {
     uint64_t seed, word;
     size_t i;
 
-    seed = key * 1000003 + version * 10007 + len;
+    seed = key * 1000003 + version * 10007 + len + part * 7919;
 
     for (i = 0; i < len; i += 8) {
         word = next_random(&seed);
@@ -89,12 +91,13 @@ static void make_document(unsigned char *p, size_t len, uint64_t key,
     }
 }
 
-static int document_is(const ngx_str_t *got, uint64_t key, uint64_t version)
+static int part_is(const ngx_str_t *got, unsigned part, uint64_t key,
+                   uint64_t version)
 {
     uint64_t seed, word;
     size_t i;
 
-    seed = key * 1000003 + version * 10007 + got->len;
+    seed = key * 1000003 + version * 10007 + got->len + part * 7919;
 
     for (i = 0; i < got->len; i += 8) {
         word = next_random(&seed);
@@ -105,6 +108,50 @@ static int document_is(const ngx_str_t *got, uint64_t key, uint64_t version)
     }
 
     return 1;
+}
+
+static int body_is(const ngx_http_hotpath_copy_t *copy, uint64_t key,
+                   uint64_t version)
+{
+    return part_is(&copy->body, (unsigned)copy->coding, key, version);
+}
+
+/* What has more than a body has it by key and version, so that a reader knows
+ * what to expect. */
+static size_t head_len(uint64_t key, uint64_t version)
+{
+    return (key * 31 + version * 17) % 260;
+}
+
+static size_t tags_of(uint64_t key, uint64_t version)
+{
+    return (key * 13 + version * 7) % 17;
+}
+
+static uint64_t tag_of(uint64_t key, uint64_t version, size_t i)
+{
+    return 1 + (key + version + i) % 100;
+}
+
+static ngx_uint_t codings_of(uint64_t key, uint64_t version)
+{
+    return HP_CODING_IDENTITY |
+           ((key + version) % 3 == 0 ? HP_CODING_GZIP : 0) |
+           ((key + version) % 4 == 0 ? HP_CODING_BR : 0);
+}
+
+/* Everything that get() gave is that of this key and of one version. extra:
+ * codings that may have been added later. */
+static int copy_is(const ngx_http_hotpath_copy_t *copy, uint64_t key,
+                   ngx_uint_t extra)
+{
+    uint64_t version = copy->meta.version;
+
+    return copy->head.len == head_len(key, version) &&
+           part_is(&copy->head, HEAD, key, version) &&
+           body_is(copy, key, version) && (copy->codings & copy->coding) &&
+           (copy->codings & ~extra) == (codings_of(key, version) & ~extra) &&
+           copy->meta.modified_us == (int64_t)version - 5;
 }
 
 /* Keys of different lengths, some longer than a cell. */
@@ -124,18 +171,19 @@ static ngx_str_t make_key(unsigned char *space, uint64_t n)
 static ngx_int_t put_meta(ngx_http_hotpath_cache_t *cache, uint64_t n,
                           ngx_http_hotpath_cache_meta_t *meta, size_t len)
 {
+    ngx_http_hotpath_cache_content_t content;
     unsigned char space[1200];
-    ngx_str_t key, document;
+    ngx_str_t key;
 
     key = make_key(space, n);
-    make_document(document_space, len, n, meta->version);
-    document.data = document_space;
-    document.len = len;
-    return ngx_http_hotpath_cache_put(cache, &key, meta, &document);
+    make_part(part_space[0], len, HP_CODING_IDENTITY, n, meta->version);
+    memset(&content, 0, sizeof(content));
+    content.body.data = part_space[0];
+    content.body.len = len;
+    return ngx_http_hotpath_cache_put(cache, &key, meta, &content);
 }
 
-static ngx_int_t put(ngx_http_hotpath_cache_t *cache, uint64_t n,
-                     uint64_t version, size_t len)
+static ngx_http_hotpath_cache_meta_t make_meta(uint64_t version)
 {
     ngx_http_hotpath_cache_meta_t meta;
 
@@ -144,19 +192,112 @@ static ngx_int_t put(ngx_http_hotpath_cache_t *cache, uint64_t n,
     meta.modified_us = (int64_t)version - 5;
     meta.stored_ms = 1000;
     meta.fresh_ms = 2000;
+    meta.revalidate_ms = 2500;
     meta.stale_ms = 3000;
+    return meta;
+}
+
+/* A body alone. */
+static ngx_int_t put(ngx_http_hotpath_cache_t *cache, uint64_t n,
+                     uint64_t version, size_t len)
+{
+    ngx_http_hotpath_cache_meta_t meta = make_meta(version);
+
     return put_meta(cache, n, &meta, len);
 }
 
-static ngx_int_t get(ngx_http_hotpath_cache_t *cache, uint64_t n,
-                     ngx_http_hotpath_cache_meta_t *meta, ngx_str_t *document)
+static void make_coding(ngx_str_t *coded, ngx_uint_t coding, uint64_t n,
+                        uint64_t version, size_t len)
+{
+    coded->data = part_space[coding == HP_CODING_GZIP ? 1 : 2];
+    coded->len = coding == HP_CODING_GZIP ? len / 2 + 1 : len / 3 + 1;
+    make_part(coded->data, coded->len, (unsigned)coding, n, version);
+}
+
+/* All the parts that this key and version have. */
+static ngx_int_t put_parts(ngx_http_hotpath_cache_t *cache, uint64_t n,
+                           ngx_http_hotpath_cache_meta_t *meta, size_t len)
+{
+    ngx_http_hotpath_cache_content_t content;
+    uint64_t tags[NGX_HTTP_HOTPATH_CACHE_TAGS];
+    unsigned char space[1200];
+    unsigned char head[272];
+    ngx_str_t key;
+    size_t i;
+
+    key = make_key(space, n);
+    memset(&content, 0, sizeof(content));
+    make_part(part_space[0], len, HP_CODING_IDENTITY, n, meta->version);
+    content.body.data = part_space[0];
+    content.body.len = len;
+    content.head.data = head;
+    content.head.len = head_len(n, meta->version);
+    make_part(head, content.head.len, HEAD, n, meta->version);
+    content.tags = tags;
+    content.ntags = tags_of(n, meta->version);
+
+    for (i = 0; i < content.ntags; i++) {
+        tags[i] = tag_of(n, meta->version, i);
+    }
+
+    if (codings_of(n, meta->version) & HP_CODING_GZIP) {
+        make_coding(&content.gzip, HP_CODING_GZIP, n, meta->version, len);
+    }
+
+    if (codings_of(n, meta->version) & HP_CODING_BR) {
+        make_coding(&content.br, HP_CODING_BR, n, meta->version, len);
+    }
+
+    return ngx_http_hotpath_cache_put(cache, &key, meta, &content);
+}
+
+static ngx_int_t put_codings(ngx_http_hotpath_cache_t *cache, uint64_t n,
+                             uint64_t version, size_t len, ngx_uint_t codings)
+{
+    ngx_str_t key, gzip, br;
+    unsigned char space[1200];
+
+    key = make_key(space, n);
+    memset(&gzip, 0, sizeof(gzip));
+    memset(&br, 0, sizeof(br));
+
+    if (codings & HP_CODING_GZIP) {
+        make_coding(&gzip, HP_CODING_GZIP, n, version, len);
+    }
+
+    if (codings & HP_CODING_BR) {
+        make_coding(&br, HP_CODING_BR, n, version, len);
+    }
+
+    return ngx_http_hotpath_cache_put_codings(cache, &key, version, len, &gzip,
+                                              &br);
+}
+
+static ngx_int_t get_coded(ngx_http_hotpath_cache_t *cache, uint64_t n,
+                           ngx_uint_t codings, ngx_http_hotpath_copy_t *copy)
 {
     unsigned char space[1200];
     ngx_str_t key;
 
     key = make_key(space, n);
     shim_pool_reset(&pool);
-    return ngx_http_hotpath_cache_get(cache, &key, &pool.pool, meta, document);
+    return ngx_http_hotpath_cache_get(cache, &key, codings, &pool.pool, copy);
+}
+
+static ngx_int_t get(ngx_http_hotpath_cache_t *cache, uint64_t n,
+                     ngx_http_hotpath_copy_t *copy)
+{
+    return get_coded(cache, n, HP_CODING_IDENTITY, copy);
+}
+
+static ngx_int_t purge(ngx_http_hotpath_cache_t *cache, uint64_t n,
+                       ngx_uint_t hard)
+{
+    unsigned char space[1200];
+    ngx_str_t key;
+
+    key = make_key(space, n);
+    return ngx_http_hotpath_cache_purge(cache, &key, hard);
 }
 
 /* As a handle lives in the same pool as what get() gives, it is kept apart. */
@@ -200,9 +341,7 @@ static void check_structure(ngx_http_hotpath_cache_t *cache)
             prev = n;
             entries++;
 
-            k = ngx_http_hotpath_cache_cells(
-                (size_t)cells[n].u.head.entry.key_len +
-                cells[n].u.head.entry.document_len);
+            k = ngx_http_hotpath_cache_cells(&cells[n].u.head.entry);
 
             for (last = n; k > 0; k--) {
                 assert_true(last < stripe->used);
@@ -287,123 +426,575 @@ static void test_directive(void **state)
 
 static void test_sizes(void **state)
 {
-    static const size_t lens[] = {0,
-                                  1,
-                                  119,
-                                  120,
-                                  127,
-                                  128,
-                                  129,
-                                  151,
-                                  152,
-                                  153,
-                                  160,
-                                  391,
-                                  392,
-                                  393,
-                                  632,
-                                  633,
-                                  4096,
-                                  65536,
-                                  DOCUMENT_MAX - 1,
-                                  DOCUMENT_MAX};
+    static const size_t lens[] = {
+        0,   1,   95,  96,  103, 104, 105, 119, 120,  127,   128,   129,
+        135, 136, 137, 151, 152, 153, 160, 335, 336,  337,   367,   368,
+        369, 391, 392, 393, 632, 633, 960, 961, 4096, 65536, 500000};
+    static const ngx_uint_t wanted[] = {
+        HP_CODING_IDENTITY, HP_CODING_GZIP, HP_CODING_BR,
+        HP_CODING_IDENTITY | HP_CODING_GZIP | HP_CODING_BR};
+    ngx_http_hotpath_cache_content_t content;
     ngx_http_hotpath_cache_meta_t meta;
     ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
     unsigned char space[1201];
-    ngx_str_t key, document;
-    size_t i, len;
+    uint64_t version;
+    size_t i, w, len;
+    ngx_str_t key;
 
     (void)state;
     cache = keep(make_zone("zone=docs:32m", NULL));
 
-    for (i = 0; i < COUNT_OF(lens); i++) {
-        assert_int_equal(put(cache, 1, i + 1, lens[i]), NGX_OK);
-        assert_int_equal(get(cache, 1, &meta, &document), NGX_OK);
-        assert_int_equal(document.len, lens[i]);
-        assert_true(document_is(&document, 1, i + 1));
-        assert_int_equal(meta.version, i + 1);
-        assert_int_equal(meta.modified_us, (int64_t)i - 4);
-        assert_int_equal(meta.stored_ms, 1000);
-        assert_int_equal(meta.fresh_ms, 2000);
-        assert_int_equal(meta.stale_ms, 3000);
-        assert_int_equal(meta.negative, 0);
-        assert_int_equal(meta.trusted, 1);
+    /* twelve versions: every choice of codings, heads and tags of any number */
+    for (i = 0; i < COUNT_OF(lens) * 12; i++) {
+        len = lens[i / 12];
+        version = i + 1;
+        meta = make_meta(version);
+        assert_int_equal(put_parts(cache, 1, &meta, len), NGX_OK);
+
+        for (w = 0; w < COUNT_OF(wanted); w++) {
+            assert_int_equal(get_coded(cache, 1, wanted[w], &copy), NGX_OK);
+            assert_int_equal(copy.meta.version, version);
+            assert_int_equal(copy.codings, codings_of(1, version));
+            assert_true(copy_is(&copy, 1, 0));
+            assert_int_equal(copy.body.len,
+                             copy.coding == HP_CODING_BR     ? len / 3 + 1
+                             : copy.coding == HP_CODING_GZIP ? len / 2 + 1
+                                                             : len);
+            assert_int_equal(
+                copy.coding,
+                wanted[w] & copy.codings & HP_CODING_BR     ? HP_CODING_BR
+                : wanted[w] & copy.codings & HP_CODING_GZIP ? HP_CODING_GZIP
+                                                            : 1);
+            assert_int_equal(copy.meta.stored_ms, 1000);
+            assert_int_equal(copy.meta.fresh_ms, 2000);
+            assert_int_equal(copy.meta.revalidate_ms, 2500);
+            assert_int_equal(copy.meta.stale_ms, 3000);
+            assert_int_equal(copy.meta.negative, 0);
+            assert_int_equal(copy.meta.trusted, 1);
+            assert_int_equal(copy.meta.begun, 0);
+        }
+
         check_structure(cache);
     }
 
+    assert_int_equal(put(cache, 1, 1000, DOCUMENT_MAX), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.body.len, DOCUMENT_MAX);
+    assert_true(body_is(&copy, 1, 1000));
+
     /* every length of key, with a document that fills its last cell or not */
-    memset(&meta, 0, sizeof(meta));
-    meta.version = 1;
+    meta = make_meta(1);
+    memset(&content, 0, sizeof(content));
     memset(space, 'k', sizeof(space));
+    key.data = space;
+    content.body.data = part_space[0];
 
     for (len = 1; len <= 1200; len++) {
-        key.data = space;
         key.len = len;
-        document.data = document_space;
-        document.len = len % 241;
-        make_document(document_space, document.len, len, 1);
+        content.body.len = len % 241;
+        make_part(part_space[0], content.body.len, HP_CODING_IDENTITY, len, 1);
         assert_int_equal(
-            ngx_http_hotpath_cache_put(cache, &key, &meta, &document), NGX_OK);
+            ngx_http_hotpath_cache_put(cache, &key, &meta, &content), NGX_OK);
     }
 
     for (len = 1; len <= 1200; len++) {
-        key.data = space;
         key.len = len;
         shim_pool_reset(&pool);
-        assert_int_equal(ngx_http_hotpath_cache_get(cache, &key, &pool.pool,
-                                                    &meta, &document),
+        assert_int_equal(ngx_http_hotpath_cache_get(cache, &key,
+                                                    HP_CODING_IDENTITY,
+                                                    &pool.pool, &copy),
                          NGX_OK);
-        assert_int_equal(document.len, len % 241);
-        assert_true(document_is(&document, len, 1));
+        assert_int_equal(copy.body.len, len % 241);
+        assert_true(body_is(&copy, len, 1));
     }
 
     key.len = 1201;
-    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &document),
+    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
                      NGX_DECLINED);
-    assert_int_equal(
-        ngx_http_hotpath_cache_get(cache, &key, &pool.pool, &meta, &document),
-        NGX_DECLINED);
+    assert_int_equal(ngx_http_hotpath_cache_get(cache, &key, HP_CODING_IDENTITY,
+                                                &pool.pool, &copy),
+                     NGX_DECLINED);
+    assert_int_equal(ngx_http_hotpath_cache_purge(cache, &key, 0),
+                     NGX_DECLINED);
     key.len = 0;
-    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &document),
+    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
                      NGX_DECLINED);
-
-    key.len = 1200;
-    document.data = document_space;
-    document.len = DOCUMENT_MAX + 1;
-    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &document),
+    assert_int_equal(ngx_http_hotpath_cache_purge(cache, &key, 0),
                      NGX_DECLINED);
 
     check_structure(cache);
     drop_zone();
 }
 
+/* max_entry bounds the key and all the parts together, and each has its own. */
+static void test_bounds(void **state)
+{
+    static uint64_t tags[NGX_HTTP_HOTPATH_CACHE_TAGS + 1];
+    ngx_http_hotpath_cache_content_t content;
+    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_str_t key = ngx_string("key"), empty = ngx_null_string, *part;
+    ngx_str_t *parts[] = {&content.head, &content.body, &content.gzip,
+                          &content.br};
+    size_t i;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:1m", "max_entry=20k"));
+    meta = make_meta(1);
+
+    for (i = 0; i < COUNT_OF(parts); i++) {
+        memset(&content, 0, sizeof(content));
+        content.tags = tags;
+        content.ntags = 2;
+        content.head.data = content.body.data = part_space[0];
+        content.gzip.data = content.br.data = part_space[0];
+        content.head.len = content.body.len = 10;
+        content.gzip.len = content.br.len = 10;
+        part = parts[i];
+
+        part->len = i == 0 ? 16384 : 20 * 1024 - 3 - 16 - 30;
+        assert_int_equal(
+            ngx_http_hotpath_cache_put(cache, &key, &meta, &content), NGX_OK);
+        part->len++;
+        assert_int_equal(
+            ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
+            NGX_DECLINED);
+        part->len = (size_t)-1;
+        assert_int_equal(
+            ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
+            NGX_DECLINED);
+    }
+
+    memset(&content, 0, sizeof(content));
+    content.tags = tags;
+    content.ntags = NGX_HTTP_HOTPATH_CACHE_TAGS + 1;
+    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
+                     NGX_DECLINED);
+
+    content.ntags = 0;
+    content.body.data = part_space[0];
+    content.body.len = 10 * 1024;
+    assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
+                     NGX_OK);
+    content.gzip.data = part_space[0];
+    content.gzip.len = 10 * 1024 - 3 + 1;
+    assert_int_equal(ngx_http_hotpath_cache_put_codings(
+                         cache, &key, 1, 10 * 1024, &content.gzip, &empty),
+                     NGX_DECLINED);
+    assert_int_equal(ngx_http_hotpath_cache_put_codings(
+                         cache, &key, 1, 10 * 1024, &empty, &content.gzip),
+                     NGX_DECLINED);
+    content.gzip.len--;
+    assert_int_equal(ngx_http_hotpath_cache_put_codings(
+                         cache, &key, 1, 10 * 1024, &content.gzip, &empty),
+                     NGX_OK);
+    content.gzip.len = 1;
+    assert_int_equal(ngx_http_hotpath_cache_put_codings(
+                         cache, &key, 1, 10 * 1024, &empty, &content.gzip),
+                     NGX_DECLINED);
+    check_structure(cache);
+    drop_zone();
+}
+
+/* Coded bodies that come later, in either order, to entries of any shape. */
+static void test_codings(void **state)
+{
+    enum { BOTH = HP_CODING_GZIP | HP_CODING_BR };
+    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+    ngx_uint_t first, coding;
+    uint64_t n;
+    size_t len;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:2m", "max_entry=40k"));
+
+    for (n = 0; n < 600; n++) {
+        len = n * n % 3000;
+        first = n % 3 == 0 ? BOTH : n % 3 == 1 ? HP_CODING_GZIP : HP_CODING_BR;
+        meta = make_meta(9);
+        assert_int_equal(put_parts(cache, n, &meta, len), NGX_OK);
+
+        assert_int_equal(put_codings(cache, n, 8, len, BOTH), NGX_DECLINED);
+        assert_int_equal(put_codings(cache, n, 10, len, BOTH), NGX_DECLINED);
+        assert_int_equal(put_codings(cache, n, 9, len + 1, BOTH), NGX_DECLINED);
+        assert_int_equal(put_codings(cache, n + 7000, 9, len, BOTH),
+                         NGX_DECLINED);
+        assert_int_equal(put_codings(cache, n, 9, len, 0), NGX_OK);
+        assert_int_equal(get(cache, n, &copy), NGX_OK);
+        assert_true(copy_is(&copy, n, 0));
+
+        assert_int_equal(put_codings(cache, n, 9, len, first), NGX_OK);
+        assert_int_equal(get_coded(cache, n, BOTH, &copy), NGX_OK);
+        assert_int_equal(copy.codings,
+                         codings_of(n, 9) | first | HP_CODING_IDENTITY);
+        assert_true(copy_is(&copy, n, BOTH));
+        assert_int_equal(put_codings(cache, n, 9, len, BOTH), NGX_OK);
+
+        for (coding = HP_CODING_IDENTITY; coding <= HP_CODING_BR; coding *= 2) {
+            assert_int_equal(get_coded(cache, n, coding, &copy), NGX_OK);
+            assert_int_equal(copy.coding, coding);
+            assert_int_equal(copy.codings, BOTH | HP_CODING_IDENTITY);
+            assert_true(copy_is(&copy, n, BOTH));
+            assert_int_equal(copy.meta.trusted, 1);
+            assert_int_equal(copy.meta.stale_ms, 3000);
+        }
+
+        if (n % 50 == 0) {
+            check_structure(cache);
+        }
+    }
+
+    /* a purged entry stays purged */
+    assert_int_equal(put(cache, 9000, 4, 500), NGX_OK);
+    assert_int_equal(purge(cache, 9000, 1), NGX_OK);
+    assert_int_equal(put_codings(cache, 9000, 4, 500, BOTH), NGX_OK);
+    assert_int_equal(get_coded(cache, 9000, BOTH, &copy), NGX_OK);
+    assert_int_equal(copy.coding, HP_CODING_BR);
+    assert_int_equal(copy.meta.trusted, 0);
+    assert_int_equal(copy.meta.stale_ms, 0);
+
+    check_structure(cache);
+    drop_zone();
+}
+
+static void test_begun(void **state)
+{
+    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+    uint64_t begun;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:1m", NULL));
+    begun = ngx_http_hotpath_cache_begun(cache);
+    assert_true(begun != 0);
+
+    /* asked and answered with nothing in between */
+    meta = make_meta(1);
+    meta.begun = begun;
+    assert_int_equal(put_meta(cache, 1, &meta, 10), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 1);
+
+    /* the purge of any key makes what was asked for before it doubtful, the
+     * one of another key and of one that is not there too */
+    assert_int_equal(purge(cache, 2, 0), NGX_DECLINED);
+    meta.version = 2;
+    assert_int_equal(put_meta(cache, 1, &meta, 10), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.version, 2);
+    assert_int_equal(copy.meta.trusted, 0);
+
+    /* what was pushed is not */
+    meta.begun = 0;
+    assert_int_equal(put_meta(cache, 1, &meta, 10), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 1);
+
+    begun = ngx_http_hotpath_cache_begun(cache);
+    ngx_http_hotpath_cache_distrust(cache);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 0);
+    meta.begun = begun;
+    assert_int_equal(put_meta(cache, 1, &meta, 10), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 0);
+    meta.begun = ngx_http_hotpath_cache_begun(cache);
+    assert_int_equal(put_meta(cache, 1, &meta, 10), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 1);
+
+    /* what is not trusted may be found gone, at any time */
+    meta = make_meta(0);
+    meta.negative = 1;
+    assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_ABORT);
+    assert_int_equal(purge(cache, 1, 0), NGX_OK);
+    assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.negative, 1);
+    assert_int_equal(copy.meta.version, 2);
+
+    /* and a counter that has come round does no harm */
+    cache->region->begun |= (uint32_t)-1;
+    begun = ngx_http_hotpath_cache_begun(cache);
+    assert_int_equal(purge(cache, 2, 0), NGX_DECLINED);
+    assert_true(ngx_http_hotpath_cache_begun(cache) != begun);
+    cache->region->begun |= (uint64_t)-1 << 32;
+    ngx_http_hotpath_cache_distrust(cache);
+    assert_int_equal(put(cache, 3, 1, 10), NGX_OK);
+    assert_int_equal(get(cache, 3, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 0);
+
+    drop_zone();
+}
+
+static void test_purge(void **state)
+{
+    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:1m", NULL));
+    meta = make_meta(5);
+
+    assert_int_equal(purge(cache, 1, 0), NGX_DECLINED);
+    assert_int_equal(purge(cache, 1, 1), NGX_DECLINED);
+    assert_int_equal(put_parts(cache, 1, &meta, 700), NGX_OK);
+
+    assert_int_equal(purge(cache, 1, 0), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_true(copy_is(&copy, 1, 0));
+    assert_int_equal(copy.meta.trusted, 0);
+    assert_int_equal(copy.meta.fresh_ms, 2000);
+    assert_int_equal(copy.meta.revalidate_ms, 2500);
+    assert_int_equal(copy.meta.stale_ms, 3000);
+    assert_int_equal(purge(cache, 1, 0), NGX_DECLINED);
+
+    assert_int_equal(purge(cache, 1, 1), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_true(copy_is(&copy, 1, 0));
+    assert_int_equal(copy.meta.version, 5);
+    assert_int_equal(copy.meta.trusted, 0);
+    assert_int_equal(copy.meta.stored_ms, 1000);
+    assert_int_equal(copy.meta.fresh_ms, 0);
+    assert_int_equal(copy.meta.revalidate_ms, 0);
+    assert_int_equal(copy.meta.stale_ms, 0);
+    assert_int_equal(purge(cache, 1, 1), NGX_DECLINED);
+    assert_int_equal(purge(cache, 1, 0), NGX_DECLINED);
+
+    /* nothing older comes back, the same and newer do */
+    assert_int_equal(put(cache, 1, 4, 10), NGX_ABORT);
+    assert_int_equal(put(cache, 1, 5, 10), NGX_OK);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 1);
+    assert_int_equal(copy.meta.stale_ms, 3000);
+
+    /* a distrusted one is not trusted as it is, but can still be taken away */
+    ngx_http_hotpath_cache_distrust(cache);
+    assert_int_equal(purge(cache, 1, 0), NGX_DECLINED);
+    assert_int_equal(purge(cache, 1, 1), NGX_OK);
+
+    check_structure(cache);
+    drop_zone();
+}
+
+static void test_tag(void **state)
+{
+    ngx_str_t prices = ngx_string("prices"), price = ngx_string("price");
+    ngx_str_t a = ngx_string("a"), sa = ngx_string("sa");
+    ngx_str_t empty = ngx_null_string;
+
+    (void)state;
+    assert_true(ngx_http_hotpath_cache_tag(&prices, &a) != 0);
+    assert_true(ngx_http_hotpath_cache_tag(&prices, &a) ==
+                ngx_http_hotpath_cache_tag(&prices, &a));
+    assert_true(ngx_http_hotpath_cache_tag(&prices, &a) !=
+                ngx_http_hotpath_cache_tag(&price, &a));
+    assert_true(ngx_http_hotpath_cache_tag(&prices, &a) !=
+                ngx_http_hotpath_cache_tag(&price, &sa));
+    assert_true(ngx_http_hotpath_cache_tag(&prices, &empty) !=
+                ngx_http_hotpath_cache_tag(&empty, &prices));
+}
+
+/* What a walk met; the callback's data. */
+typedef struct {
+    unsigned met[4000];
+    size_t n;
+} met_t;
+
+static void meet(void *data, ngx_str_t *key)
+{
+    unsigned char space[1200];
+    met_t *met = data;
+    ngx_str_t expected;
+    uint64_t n;
+
+    memcpy(&n, key->data, sizeof(n));
+    assert_true(n < COUNT_OF(met->met));
+    expected = make_key(space, n);
+    assert_int_equal(key->len, expected.len);
+    assert_memory_equal(key->data, expected.data, key->len);
+    met->met[n]++;
+    met->n++;
+}
+
+static uint64_t walk_all(ngx_http_hotpath_cache_t *cache,
+                         ngx_http_hotpath_cache_walk_t *walk, ngx_uint_t cells)
+{
+    size_t calls;
+
+    walk->position = 0;
+    walk->met = 0;
+
+    for (calls = 0; ngx_http_hotpath_cache_walk(cache, walk, cells) != NGX_OK;
+         calls++) {
+        assert_true(calls < 1000000);
+    }
+
+    assert_int_equal(ngx_http_hotpath_cache_walk(cache, walk, cells), NGX_OK);
+    return walk->met;
+}
+
+static void test_walk(void **state)
+{
+    enum { KEYS = 2000 };
+    static const ngx_uint_t steps[] = {1, 7, 32, 33, 1000, 1000000};
+    ngx_http_hotpath_cache_walk_t walk;
+    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+    unsigned char space[1200];
+    uint64_t n, expected, begun;
+    static met_t met;
+    size_t i, t;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:8m", "max_entry=8k"));
+    assert_true(cache->nstripes > 4);
+    memset(&walk, 0, sizeof(walk));
+    assert_int_equal(ngx_http_hotpath_cache_walk(cache, &walk, 1), NGX_OK);
+
+    for (n = 0; n < KEYS; n++) {
+        meta = make_meta(n % 9 + 1);
+        assert_int_equal(put_parts(cache, n, &meta, n % 700), NGX_OK);
+    }
+
+    walk.each = meet;
+    walk.data = &met;
+
+    for (i = 0; i < COUNT_OF(steps); i++) {
+        memset(&met, 0, sizeof(met));
+        assert_int_equal(walk_all(cache, &walk, steps[i]), KEYS);
+
+        for (n = 0; n < KEYS; n++) {
+            assert_int_equal(met.met[n], 1);
+        }
+    }
+
+    /* what was read */
+    for (n = 0; n < KEYS; n += 3) {
+        assert_int_equal(get(cache, n, &copy), NGX_OK);
+    }
+
+    memset(&met, 0, sizeof(met));
+    walk.main = 1;
+    assert_int_equal(walk_all(cache, &walk, 100), (KEYS + 2) / 3);
+
+    for (n = 0; n < KEYS; n++) {
+        assert_int_equal(met.met[n], n % 3 == 0);
+    }
+
+    walk.main = 0;
+
+    /* a prefix: the first byte of a number is its lowest */
+    walk.prefix = make_key(space, 77);
+    walk.prefix.len = 1;
+    memset(&met, 0, sizeof(met));
+
+    for (n = 0, expected = 0; n < KEYS; n++) {
+        expected += n % 256 == 77;
+    }
+
+    assert_int_equal(walk_all(cache, &walk, 100), expected);
+    assert_int_equal(met.met[77 + 512], 1);
+    walk.prefix.len = 1200;
+    assert_int_equal(walk_all(cache, &walk, 100), 0);
+    walk.prefix.len = 0;
+
+    /* tags: met by anybody, then purged softly, then hard */
+    walk.tag = 42;
+
+    for (n = 0, expected = 0; n < KEYS; n++) {
+        for (t = 0; t < tags_of(n, n % 9 + 1); t++) {
+            if (tag_of(n, n % 9 + 1, t) == 42) {
+                expected++;
+                break;
+            }
+        }
+    }
+
+    assert_true(expected > 50);
+    begun = ngx_http_hotpath_cache_begun(cache);
+    assert_int_equal(walk_all(cache, &walk, 100), expected);
+    assert_true(ngx_http_hotpath_cache_begun(cache) == begun);
+    walk.purge = 1;
+    assert_int_equal(walk_all(cache, &walk, 100), expected);
+    assert_true(ngx_http_hotpath_cache_begun(cache) == begun + 1);
+    assert_int_equal(walk_all(cache, &walk, 100), 0);
+    walk.hard = 1;
+    walk.each = NULL;
+    assert_int_equal(walk_all(cache, &walk, 100), expected);
+    assert_int_equal(walk_all(cache, &walk, 100), 0);
+
+    for (n = 0; n < KEYS; n++) {
+        assert_int_equal(get(cache, n, &copy), NGX_OK);
+        assert_true(copy_is(&copy, n, 0));
+
+        for (t = 0; t < tags_of(n, n % 9 + 1); t++) {
+            if (tag_of(n, n % 9 + 1, t) == 42) {
+                break;
+            }
+        }
+
+        assert_int_equal(copy.meta.trusted, t == tags_of(n, n % 9 + 1));
+        assert_int_equal(copy.meta.stale_ms,
+                         t == tags_of(n, n % 9 + 1) ? 3000 : 0);
+    }
+
+    check_structure(cache);
+    drop_zone();
+}
+
+static void test_cold(void **state)
+{
+    ngx_http_hotpath_cache_t *cache;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:1m", NULL));
+    assert_int_equal(ngx_http_hotpath_cache_cold(cache), 1);
+    assert_int_equal(put(cache, 1, 1, 10), NGX_OK);
+    assert_int_equal(ngx_http_hotpath_cache_cold(cache), 1);
+    ngx_http_hotpath_cache_warm(cache);
+    assert_int_equal(ngx_http_hotpath_cache_cold(cache), 0);
+
+    /* after a reload it is what it was */
+    shim_zone.data = NULL;
+    assert_null(directive("zone=docs:1m", NULL));
+    assert_int_equal(shim_zone.init(&shim_zone, cache), NGX_OK);
+    assert_int_equal(ngx_http_hotpath_cache_cold(shim_zone.data), 0);
+    drop_zone();
+}
+
 static void test_versions(void **state)
 {
-    ngx_http_hotpath_cache_meta_t meta, got;
+    ngx_http_hotpath_cache_meta_t meta;
     ngx_http_hotpath_cache_stats_t stats;
     ngx_http_hotpath_cache_t *cache;
-    ngx_str_t document;
+    ngx_http_hotpath_copy_t copy;
 
     (void)state;
     cache = keep(make_zone("zone=docs:1m", NULL));
 
-    assert_int_equal(get(cache, 1, &got, &document), NGX_DECLINED);
+    assert_int_equal(get(cache, 1, &copy), NGX_DECLINED);
     assert_int_equal(put(cache, 1, 7, 100), NGX_OK);
     assert_int_equal(put(cache, 1, 6, 100), NGX_ABORT);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.version, 7);
-    assert_true(document_is(&document, 1, 7));
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.version, 7);
+    assert_true(body_is(&copy, 1, 7));
 
     /* the same version renews the times */
-    memset(&meta, 0, sizeof(meta));
-    meta.version = 7;
+    meta = make_meta(7);
     meta.stored_ms = 1500;
     meta.fresh_ms = 2500;
     meta.stale_ms = 3500;
     assert_int_equal(put_meta(cache, 1, &meta, 300), NGX_OK);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.fresh_ms, 2500);
-    assert_int_equal(document.len, 300);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.fresh_ms, 2500);
+    assert_int_equal(copy.body.len, 300);
 
     /* "never had one" waits for the end of freshness, and keeps the version */
     meta.version = 0;
@@ -413,18 +1004,18 @@ static void test_versions(void **state)
     meta.stored_ms = 2500;
     meta.fresh_ms = 2600;
     assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_OK);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.negative, 1);
-    assert_int_equal(got.version, 7);
-    assert_int_equal(document.len, 0);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.negative, 1);
+    assert_int_equal(copy.meta.version, 7);
+    assert_int_equal(copy.body.len, 0);
     assert_int_equal(put(cache, 1, 6, 100), NGX_ABORT);
 
     /* a negative one is replaced by its like at once */
     meta.stored_ms = 2501;
     meta.fresh_ms = 2700;
     assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_OK);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.fresh_ms, 2700);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.fresh_ms, 2700);
 
     /* a pushed deletion has a version; what is older stays away */
     assert_int_equal(put(cache, 1, 8, 100), NGX_OK);
@@ -432,20 +1023,20 @@ static void test_versions(void **state)
     assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_OK);
     assert_int_equal(put(cache, 1, 8, 100), NGX_ABORT);
     assert_int_equal(put(cache, 1, 10, 100), NGX_OK);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.negative, 0);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.negative, 0);
 
     /* what is not trusted any more may be found gone */
     meta.version = 0;
     meta.stored_ms = 1001;
     assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_ABORT);
     ngx_http_hotpath_cache_distrust(cache);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.trusted, 0);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 0);
     assert_int_equal(put_meta(cache, 1, &meta, 0), NGX_OK);
-    assert_int_equal(get(cache, 1, &got, &document), NGX_OK);
-    assert_int_equal(got.trusted, 1);
-    assert_int_equal(got.version, 10);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.trusted, 1);
+    assert_int_equal(copy.meta.version, 10);
 
     ngx_http_hotpath_cache_stats(cache, &stats);
     assert_int_equal(stats.entries, 1);
@@ -460,8 +1051,8 @@ static void test_versions(void **state)
 static void test_reload(void **state)
 {
     ngx_http_hotpath_cache_t *cache;
-    ngx_http_hotpath_cache_meta_t meta;
-    ngx_str_t document, name = ngx_string("docs"), other = ngx_string("dog");
+    ngx_http_hotpath_copy_t copy;
+    ngx_str_t name = ngx_string("docs"), other = ngx_string("dog");
     ngx_cycle_t cycle;
     void *addr;
 
@@ -476,8 +1067,8 @@ static void test_reload(void **state)
     assert_ptr_equal(shim_zone.shm.addr, addr);
     assert_int_equal(shim_zone.init(&shim_zone, cache), NGX_OK);
     cache = keep(shim_zone.data);
-    assert_int_equal(get(cache, 3, &meta, &document), NGX_OK);
-    assert_true(document_is(&document, 3, 4));
+    assert_int_equal(get(cache, 3, &copy), NGX_OK);
+    assert_true(body_is(&copy, 3, 4));
 
     memset(&cycle, 0, sizeof(cycle));
     cycle.shared_memory.part.elts = &shim_zone;
@@ -499,29 +1090,90 @@ static void test_reload(void **state)
     drop_zone();
 }
 
-/* What the zone should hold: version and length of the last document that it
- * took, whether it was negative. */
+/* What the zone should hold: the last that it took of each key. */
+static struct {
+    uint64_t version;
+    uint64_t generation;
+    ngx_http_hotpath_cache_meta_t meta;
+    size_t len;
+    ngx_uint_t codings;
+    int known, parts;
+} model[3000];
+
+#define KEYS COUNT_OF(model)
+
+static int model_trusts(uint64_t n, uint64_t generation)
+{
+    return model[n].meta.trusted && model[n].generation == generation;
+}
+
+static void model_purge(uint64_t n, unsigned hard)
+{
+    model[n].meta.trusted = 0;
+
+    if (hard) {
+        model[n].meta.fresh_ms = 0;
+        model[n].meta.revalidate_ms = 0;
+        model[n].meta.stale_ms = 0;
+    }
+}
+
+static void model_compare(const ngx_http_hotpath_copy_t *copy, uint64_t n,
+                          uint64_t generation)
+{
+    const ngx_http_hotpath_cache_meta_t *is = &copy->meta;
+    const ngx_http_hotpath_cache_meta_t *want = &model[n].meta;
+
+    assert_true(model[n].known);
+    assert_int_equal(is->version, model[n].version);
+    assert_int_equal(is->modified_us, want->modified_us);
+    assert_int_equal(is->stored_ms, want->stored_ms);
+    assert_int_equal(is->fresh_ms, want->fresh_ms);
+    assert_int_equal(is->revalidate_ms, want->revalidate_ms);
+    assert_int_equal(is->stale_ms, want->stale_ms);
+    assert_int_equal(is->negative, want->negative);
+    assert_int_equal(is->trusted, model_trusts(n, generation));
+    assert_int_equal(copy->codings, model[n].codings);
+
+    if (copy->coding == HP_CODING_IDENTITY) {
+        assert_int_equal(copy->body.len, model[n].len);
+    }
+
+    if (model[n].parts) {
+        assert_true(copy_is(copy, n, 6));
+    } else {
+        assert_int_equal(copy->head.len, 0);
+        assert_true(body_is(copy, n, is->version));
+    }
+}
+
 static void test_model(void **state)
 {
-    enum { KEYS = 3000, STEPS = 60000 };
-    static struct {
-        uint64_t version;
-        size_t len;
-        int negative, known;
-    } model[KEYS];
-    ngx_http_hotpath_cache_meta_t meta, got;
+    enum { STEPS = 60000 };
+    ngx_http_hotpath_cache_walk_t walk;
+    ngx_http_hotpath_cache_meta_t meta;
     ngx_http_hotpath_cache_stats_t stats;
     ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
     ngx_int_t present, rc;
-    uint64_t random, n, found, refused;
-    ngx_str_t document;
+    ngx_uint_t coding;
+    uint64_t random, n, i, found, refused, generation, older, old_generation;
+    uint64_t purges, old_purges, done[6];
+    unsigned hard;
     size_t step, len;
 
     (void)state;
-    cache = keep(make_zone("zone=docs:1m", "max_entry=40k"));
+    cache = keep(make_zone("zone=docs:1m", "max_entry=60k"));
+    memset(model, 0, sizeof(model));
+    memset(done, 0, sizeof(done));
     random = 4711;
     found = 0;
     refused = 0;
+    generation = 1;
+    purges = 0;
+    older = ngx_http_hotpath_cache_begun(cache);
+    old_generation = generation;
+    old_purges = purges;
 
     for (step = 0; step < STEPS; step++) {
         n = next_random(&random) % KEYS;
@@ -531,35 +1183,118 @@ static void test_model(void **state)
             n %= 50;
         }
 
-        present = get(cache, n, &got, &document);
+        coding = next_random(&random) % 8;
+        present = get_coded(cache, n, coding, &copy);
 
         if (present == NGX_OK) {
             found++;
-            assert_true(model[n].known);
-            assert_int_equal(got.version, model[n].version);
-            assert_int_equal(got.negative, model[n].negative);
-            assert_int_equal(document.len, model[n].len);
-            assert_true(document_is(&document, n, got.version));
+            model_compare(&copy, n, generation);
 
         } else {
             assert_int_equal(present, NGX_DECLINED);
+        }
+
+        switch (next_random(&random) % 64) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+            hard = next_random(&random) % 4 == 0;
+            rc = purge(cache, n, hard);
+            purges++;
+
+            if (present != NGX_OK || (!model_trusts(n, generation) &&
+                                      (!hard || (copy.meta.fresh_ms == 0 &&
+                                                 copy.meta.revalidate_ms == 0 &&
+                                                 copy.meta.stale_ms == 0)))) {
+                assert_int_equal(rc, NGX_DECLINED);
+            } else {
+                assert_int_equal(rc, NGX_OK);
+                model_purge(n, hard);
+                done[0]++;
+            }
+
+            continue;
+
+        case 4:
+            if (step % 16 == 0) {
+                ngx_http_hotpath_cache_distrust(cache);
+                generation++;
+                done[1]++;
+            }
+
+            continue;
+
+        case 5:
+        case 6:
+        case 7:
+        case 8:
+        case 9:
+        case 10:
+            if (!model[n].known) {
+                continue;
+            }
+
+            coding = next_random(&random) % 4 * 2;
+            rc = put_codings(cache, n, model[n].version, model[n].len, coding);
+            assert_int_equal(rc, present == NGX_OK ? NGX_OK : NGX_DECLINED);
+
+            if (rc == NGX_OK) {
+                model[n].codings |= coding;
+                done[2]++;
+            }
+
+            continue;
+
+        case 11:
+            if (step % 8) {
+                continue;
+            }
+
+            memset(&walk, 0, sizeof(walk));
+            walk.tag = 1 + next_random(&random) % 100;
+            walk.purge = 1;
+            walk.hard = next_random(&random) % 2;
+            done[3] += walk_all(cache, &walk, 1 + next_random(&random) % 5000);
+            purges++;
+
+            for (n = 0; n < KEYS; n++) {
+                if (!model[n].known || !model[n].parts) {
+                    continue;
+                }
+
+                for (i = 0; i < tags_of(n, model[n].version); i++) {
+                    if (tag_of(n, model[n].version, i) == walk.tag) {
+                        model_purge(n, walk.hard);
+                    }
+                }
+            }
+
+            continue;
+
+        case 12:
+            /* somebody asks, and will be answered later */
+            older = ngx_http_hotpath_cache_begun(cache);
+            old_generation = generation;
+            old_purges = purges;
+            continue;
         }
 
         if (next_random(&random) % 3 == 0) {
             continue;
         }
 
-        memset(&meta, 0, sizeof(meta));
-        meta.version = model[n].version + next_random(&random) % 5;
+        meta = make_meta(model[n].version + next_random(&random) % 5);
         meta.version -= ngx_min(meta.version, 2);
         meta.stored_ms = 10 + step;
         meta.fresh_ms = 10 + step + next_random(&random) % 2000;
-        meta.stale_ms = meta.fresh_ms;
+        meta.revalidate_ms = meta.fresh_ms + 5;
+        meta.stale_ms = meta.fresh_ms + 7;
         len = next_random(&random) % 400;
 
         switch (next_random(&random) % 16) {
         case 0:
-            len = next_random(&random) % 38000;
+            len = next_random(&random) % 30000;
             meta.version += meta.version == 0;
             break;
         case 1:
@@ -573,24 +1308,44 @@ static void test_model(void **state)
             meta.version += meta.version == 0;
         }
 
-        rc = put_meta(cache, n, &meta, len);
+        meta.trusted = 1;
 
-        if (present == NGX_OK && meta.version == 0 &&
-            (got.negative || got.fresh_ms <= meta.stored_ms)) {
-            meta.version = got.version;
+        switch (next_random(&random) % 4) {
+        case 0:
+            meta.begun = ngx_http_hotpath_cache_begun(cache);
+            break;
+        case 1:
+            meta.begun = older;
+            meta.trusted = old_generation == generation && old_purges == purges;
+            break;
         }
 
-        if (present == NGX_OK && meta.version < got.version) {
+        meta.modified_us = (int64_t)meta.version - 5;
+        i = next_random(&random) % 2 && !meta.negative;
+        rc = i ? put_parts(cache, n, &meta, len)
+               : put_meta(cache, n, &meta, len);
+
+        if (present == NGX_OK && meta.version == 0 &&
+            (copy.meta.negative || !copy.meta.trusted ||
+             copy.meta.fresh_ms <= meta.stored_ms)) {
+            meta.version = copy.meta.version;
+        }
+
+        if (present == NGX_OK && meta.version < copy.meta.version) {
             assert_int_equal(rc, NGX_ABORT);
             refused++;
             continue;
         }
 
         assert_int_equal(rc, NGX_OK);
+        done[4] += !meta.trusted;
         model[n].known = 1;
         model[n].version = meta.version;
-        model[n].negative = meta.negative;
+        model[n].meta = meta;
+        model[n].generation = generation;
         model[n].len = len;
+        model[n].parts = (int)i;
+        model[n].codings = i ? codings_of(n, meta.version) : HP_CODING_IDENTITY;
 
         if (step % 2000 == 0) {
             check_structure(cache);
@@ -605,15 +1360,21 @@ static void test_model(void **state)
     assert_true(found > STEPS / 2);
     assert_true(stats.evictions > 1000);
     assert_true(stats.bytes_used > stats.bytes_total / 2);
+
+    for (i = 0; i < 5; i++) {
+        assert_true(done[i] > 20);
+    }
+
     drop_zone();
 }
+
+#undef KEYS
 
 static void test_full_buckets(void **state)
 {
     ngx_http_hotpath_cache_t *cache;
-    ngx_http_hotpath_cache_meta_t meta;
     ngx_http_hotpath_cache_stats_t stats;
-    ngx_str_t document;
+    ngx_http_hotpath_copy_t copy;
     uint64_t n, found;
 
     (void)state;
@@ -624,12 +1385,12 @@ static void test_full_buckets(void **state)
 
     for (n = 1; n <= 64; n++) {
         assert_int_equal(put(cache, n * 7 + 1, n, 50), NGX_OK);
-        assert_int_equal(get(cache, n * 7 + 1, &meta, &document), NGX_OK);
-        assert_true(document_is(&document, n * 7 + 1, n));
+        assert_int_equal(get(cache, n * 7 + 1, &copy), NGX_OK);
+        assert_true(body_is(&copy, n * 7 + 1, n));
     }
 
     for (n = 1, found = 0; n <= 64; n++) {
-        found += get(cache, n * 7 + 1, &meta, &document) == NGX_OK;
+        found += get(cache, n * 7 + 1, &copy) == NGX_OK;
     }
 
     ngx_http_hotpath_cache_stats(cache, &stats);
@@ -643,9 +1404,8 @@ static void test_full_buckets(void **state)
 static void test_scan(void **state)
 {
     enum { HOT = 300 };
-    ngx_http_hotpath_cache_meta_t meta;
     ngx_http_hotpath_cache_t *cache;
-    ngx_str_t document;
+    ngx_http_hotpath_copy_t copy;
     uint64_t n, cold, hits;
 
     (void)state;
@@ -654,12 +1414,12 @@ static void test_scan(void **state)
 
     for (n = 0; n < HOT; n++) {
         assert_int_equal(put(cache, n, 1, 100), NGX_OK);
-        assert_int_equal(get(cache, n, &meta, &document), NGX_OK);
+        assert_int_equal(get(cache, n, &copy), NGX_OK);
     }
 
     for (cold = 0; cold < 40000; cold++) {
         assert_int_equal(put(cache, HOT + cold, 1, 100), NGX_OK);
-        hits += get(cache, cold % HOT, &meta, &document) == NGX_OK;
+        hits += get(cache, cold % HOT, &copy) == NGX_OK;
     }
 
     assert_true(hits > 40000 * 95 / 100);
@@ -673,7 +1433,7 @@ static void test_expired_first(void **state)
     ngx_http_hotpath_cache_meta_t meta;
     ngx_http_hotpath_cache_stats_t stats;
     ngx_http_hotpath_cache_t *cache;
-    ngx_str_t document;
+    ngx_http_hotpath_copy_t copy;
     uint64_t n, left;
 
     (void)state;
@@ -681,7 +1441,7 @@ static void test_expired_first(void **state)
 
     for (n = 0; n < 400; n++) {
         assert_int_equal(put(cache, n * 7 + 1, 1, 100), NGX_OK);
-        (void)get(cache, n * 7 + 1, &meta, &document);
+        (void)get(cache, n * 7 + 1, &copy);
     }
 
     memset(&meta, 0, sizeof(meta));
@@ -695,7 +1455,7 @@ static void test_expired_first(void **state)
     }
 
     for (n = 0, left = 0; n < 400; n++) {
-        left += get(cache, n * 7 + 1, &meta, &document) == NGX_OK;
+        left += get(cache, n * 7 + 1, &copy) == NGX_OK;
     }
 
     ngx_http_hotpath_cache_stats(cache, &stats);
@@ -747,17 +1507,35 @@ static void make_shared(void)
 
 #define HAMMERED 64
 
+/* A length that belongs to the version, so that codings can be made for it. */
+static size_t len_of(uint64_t n, uint64_t version)
+{
+    uint64_t seed = n * 31 + version;
+    uint64_t drawn = next_random(&seed);
+
+    return drawn % 64 == 0 ? (drawn >> 8) % 8000 : (drawn >> 8) % 600;
+}
+
 static void hammer_write(ngx_http_hotpath_cache_t *cache, uint64_t seed)
 {
+    ngx_http_hotpath_cache_meta_t meta;
     uint64_t i, n, version;
     ngx_int_t rc;
 
     for (i = 0; i < 15000; i++) {
         n = next_random(&seed) % HAMMERED;
         version = __atomic_add_fetch(&shared->versions[n], 1, __ATOMIC_RELAXED);
-        rc = put(cache, n, version,
-                 i % 100 == 0 ? next_random(&seed) % 20000
-                              : next_random(&seed) % 600);
+        meta = make_meta(version);
+        rc = put_parts(cache, n, &meta, len_of(n, version));
+
+        if (i % 4 == 0) {
+            (void)put_codings(cache, n, version, len_of(n, version),
+                              next_random(&seed) % 4 * 2);
+        }
+
+        if (i % 16 == 0) {
+            (void)purge(cache, n, i % 32 == 0);
+        }
 
         /* between drawing and storing, the other may have been quicker */
         if (rc != NGX_OK && rc != NGX_ABORT && rc != NGX_BUSY) {
@@ -769,8 +1547,7 @@ static void hammer_write(ngx_http_hotpath_cache_t *cache, uint64_t seed)
 static void hammer_read(ngx_http_hotpath_cache_t *cache, uint64_t seed)
 {
     static uint64_t last[HAMMERED];
-    ngx_http_hotpath_cache_meta_t meta;
-    ngx_str_t document;
+    ngx_http_hotpath_copy_t copy;
     uint64_t n, reads;
 
     reads = 0;
@@ -778,21 +1555,20 @@ static void hammer_read(ngx_http_hotpath_cache_t *cache, uint64_t seed)
     while (!__atomic_load_n(&shared->stop, __ATOMIC_RELAXED)) {
         n = next_random(&seed) % HAMMERED;
 
-        if (get(cache, n, &meta, &document) != NGX_OK) {
+        if (get_coded(cache, n, next_random(&seed) % 8, &copy) != NGX_OK) {
             continue;
         }
 
-        if (!document_is(&document, n, meta.version) ||
-            meta.modified_us != (int64_t)meta.version - 5) {
+        if (!copy_is(&copy, n, 6)) {
             _exit(2);
         }
 
         /* nothing is evicted here, so nothing ever goes back */
-        if (meta.version < last[n]) {
+        if (copy.meta.version < last[n]) {
             _exit(3);
         }
 
-        last[n] = meta.version;
+        last[n] = copy.meta.version;
         reads++;
     }
 
@@ -833,20 +1609,40 @@ static void test_processes(void **state)
  * do is going on when the signal comes. */
 static void write_until_killed(ngx_http_hotpath_cache_t *cache, uint64_t seed)
 {
-    uint64_t n;
+    ngx_http_hotpath_cache_walk_t walk;
+    ngx_http_hotpath_cache_meta_t meta;
+    uint64_t n, version;
+
+    memset(&walk, 0, sizeof(walk));
+    walk.purge = 1;
 
     for (;;) {
         n = next_random(&seed) % 1500;
-        (void)put(cache, n, 1 + next_random(&seed) % 1000000,
-                  next_random(&seed) % 8 == 0 ? next_random(&seed) % 15000
-                                              : next_random(&seed) % 500);
+        version = 1 + next_random(&seed) % 1000000;
+        meta = make_meta(version);
+        (void)put_parts(cache, n, &meta, len_of(n, version));
+
+        switch (version % 4) {
+        case 0:
+            (void)put_codings(cache, n, version, len_of(n, version),
+                              HP_CODING_GZIP | HP_CODING_BR);
+            break;
+        case 1:
+            (void)purge(cache, n, version % 8 == 1);
+            break;
+        case 2:
+            walk.tag = 1 + next_random(&seed) % 100;
+
+            if (ngx_http_hotpath_cache_walk(cache, &walk, 64) == NGX_OK) {
+                walk.position = 0;
+            }
+        }
     }
 }
 
 static void read_until_stopped(ngx_http_hotpath_cache_t *cache, uint64_t seed)
 {
-    ngx_http_hotpath_cache_meta_t meta;
-    ngx_str_t document;
+    ngx_http_hotpath_copy_t copy;
     uint64_t n, reads;
 
     reads = 0;
@@ -854,11 +1650,11 @@ static void read_until_stopped(ngx_http_hotpath_cache_t *cache, uint64_t seed)
     while (!__atomic_load_n(&shared->stop, __ATOMIC_RELAXED)) {
         n = next_random(&seed) % 1500;
 
-        if (get(cache, n, &meta, &document) != NGX_OK) {
+        if (get_coded(cache, n, next_random(&seed) % 8, &copy) != NGX_OK) {
             continue;
         }
 
-        if (!document_is(&document, n, meta.version)) {
+        if (!copy_is(&copy, n, 6)) {
             _exit(2);
         }
 
@@ -871,10 +1667,9 @@ static void read_until_stopped(ngx_http_hotpath_cache_t *cache, uint64_t seed)
 static void test_killed_writers(void **state)
 {
     ngx_http_hotpath_cache_stats_t stats;
-    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_copy_t copy;
     ngx_http_hotpath_cache_t *cache;
     uint64_t random, i, n, stores;
-    ngx_str_t document;
     volatile int spin;
     pid_t reader, writer;
     int status;
@@ -906,9 +1701,9 @@ static void test_killed_writers(void **state)
         if (i % 8 == 0) {
             n = 2000 + next_random(&random) % 64;
             assert_int_equal(put(cache, n, i + 1, 300), NGX_OK);
-            assert_int_equal(get(cache, n, &meta, &document), NGX_OK);
-            assert_int_equal(meta.version, i + 1);
-            assert_true(document_is(&document, n, i + 1));
+            assert_int_equal(get(cache, n, &copy), NGX_OK);
+            assert_int_equal(copy.meta.version, i + 1);
+            assert_true(body_is(&copy, n, i + 1));
         }
     }
 
@@ -918,8 +1713,8 @@ static void test_killed_writers(void **state)
     /* every stripe is touched once more, so that none is left torn */
     for (n = 3000; n < 3000 + 64 * (uint64_t)cache->nstripes; n++) {
         assert_int_equal(put(cache, n, 1, 300), NGX_OK);
-        assert_int_equal(get(cache, n, &meta, &document), NGX_OK);
-        assert_true(document_is(&document, n, 1));
+        assert_int_equal(get(cache, n, &copy), NGX_OK);
+        assert_true(body_is(&copy, n, 1));
     }
 
     check_structure(cache);
@@ -1001,10 +1796,10 @@ static void test_lock(void **state)
 static void test_busy(void **state)
 {
     ngx_http_hotpath_cache_stats_t stats;
-    ngx_http_hotpath_cache_meta_t meta;
+    ngx_http_hotpath_cache_walk_t walk;
     ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
     int status, fds[2];
-    ngx_str_t document;
     pid_t holder;
     char byte;
 
@@ -1018,14 +1813,24 @@ static void test_busy(void **state)
     assert_int_equal(read(fds[0], &byte, 1), 1);
 
     assert_int_equal(put(cache, 1, 2, 100), NGX_BUSY);
-    assert_int_equal(get(cache, 1, &meta, &document), NGX_OK);
-    assert_int_equal(meta.version, 1);
+    assert_int_equal(get(cache, 1, &copy), NGX_OK);
+    assert_int_equal(copy.meta.version, 1);
     ngx_http_hotpath_cache_stats(cache, &stats);
     assert_int_equal(stats.lock_busy, 1);
+
+    assert_int_equal(purge(cache, 1, 0), NGX_BUSY);
+    assert_int_equal(put_codings(cache, 1, 1, 100, HP_CODING_BR), NGX_BUSY);
+    memset(&walk, 0, sizeof(walk));
+    assert_int_equal(ngx_http_hotpath_cache_walk(cache, &walk, 10), NGX_AGAIN);
+    assert_int_equal(walk.position + walk.met, 0);
+    ngx_http_hotpath_cache_stats(cache, &stats);
+    assert_int_equal(stats.lock_busy, 4);
 
     assert_int_equal(kill(holder, SIGKILL), 0);
     assert_int_equal(waitpid(holder, &status, 0), holder);
     assert_int_equal(put(cache, 1, 2, 100), NGX_OK);
+    assert_int_equal(ngx_http_hotpath_cache_walk(cache, &walk, 10), NGX_OK);
+    assert_int_equal(walk.met, 1);
 
     close(fds[0]);
     close(fds[1]);
@@ -1035,12 +1840,25 @@ static void test_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_directive), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_versions),  cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_model),     cmocka_unit_test(test_full_buckets),
-        cmocka_unit_test(test_scan),      cmocka_unit_test(test_expired_first),
-        cmocka_unit_test(test_lock),      cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_processes), cmocka_unit_test(test_killed_writers),
+        cmocka_unit_test(test_directive),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_codings),
+        cmocka_unit_test(test_begun),
+        cmocka_unit_test(test_purge),
+        cmocka_unit_test(test_tag),
+        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_cold),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_full_buckets),
+        cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_expired_first),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_processes),
+        cmocka_unit_test(test_killed_writers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

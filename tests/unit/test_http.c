@@ -112,6 +112,47 @@ static void test_none_match(void **state)
     assert_int_equal(none_match("\"a\0b\"", 5, "\"a\0b\""), 0);
 }
 
+/* If-Match: what is weak on either side is no match. */
+static void test_match(void **state)
+{
+    static const struct {
+        const char *value;
+        const char *etag;
+        int matches;
+    } cases[] = {
+        {"\"a\"", "\"a\"", 1},
+        {"\"b\", \"a\"", "\"a\"", 1},
+        {"W/\"a\", \"a\"", "\"a\"", 1},
+        {"\"W\"", "\"W\"", 1},
+        {"*", "\"a\"", 1},
+        {"*", "W/\"a\"", 1},
+        {"W/\"a\"", "\"a\"", 0},
+        {"\"a\"", "W/\"a\"", 0},
+        {"W/\"a\"", "W/\"a\"", 0},
+        {"\"a\"", "\"b\"", 0},
+        {"\"a\"", "", 0},
+        {"\"a\", a", "\"a\"", 0},
+        {"", "\"a\"", 0},
+    };
+
+    hp_str_t value, etag;
+    size_t i;
+
+    (void)state;
+
+    for (i = 0; i < COUNT_OF(cases); i++) {
+        value = exact_text(cases[i].value);
+        etag = exact_text(cases[i].etag);
+
+        if (hp_match(value, etag) != cases[i].matches) {
+            fail_msg("%s with %s", cases[i].value, cases[i].etag);
+        }
+
+        drop(&value);
+        drop(&etag);
+    }
+}
+
 static void test_not_modified(void **state)
 {
     static const struct {
@@ -771,6 +812,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_none_match),
+        cmocka_unit_test(test_match),
         cmocka_unit_test(test_not_modified),
         cmocka_unit_test(test_request_control),
         cmocka_unit_test(test_response_control),
