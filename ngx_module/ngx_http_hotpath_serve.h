@@ -82,8 +82,8 @@ ngx_int_t ngx_http_hotpath_field_next(ngx_str_t *rest, ngx_str_t *name,
 u_char *ngx_http_hotpath_head_document(u_char *dst, uint64_t version,
     int64_t modified_us);
 
-/* What the client takes, for ngx_http_hotpath_cache_get(): a set of HP_CODING_*.
- * Identity alone where rules do not compress. */
+/* What the client takes, as ngx_http_hotpath_cache_get() wants it: a set of
+ * HP_CODING_*. Identity alone where rules do not compress. */
 ngx_uint_t ngx_http_hotpath_serve_codings(ngx_http_request_t *r,
     ngx_http_hotpath_cache_rules_t *rules);
 
