@@ -16,6 +16,7 @@
 #include "ngx_http_hotpath_module.h"
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_flight.h"
+#include "ngx_http_hotpath_gather.h"
 #include "core/hp_id.h"
 
 
@@ -1388,7 +1389,8 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
     ngx_http_hotpath_metrics_start(cycle);
     ngx_http_hotpath_inflight_start(cycle);
 
-    if (ngx_http_hotpath_flight_start(cycle) != NGX_OK
+    if (ngx_http_hotpath_gather_start(cycle) != NGX_OK
+        || ngx_http_hotpath_flight_start(cycle) != NGX_OK
         || ngx_http_hotpath_fetch_start(cycle) != NGX_OK)
     {
         return NGX_ERROR;

@@ -21,6 +21,7 @@
 
 #include "ngx_http_hotpath_serve.h"
 #include "ngx_http_hotpath_answer.h"
+#include "ngx_http_hotpath_gather.h"
 #include "core/hp_date.h"
 
 
@@ -150,6 +151,15 @@ ngx_http_hotpath_serve_add(ngx_http_request_t *r, ngx_uint_t name,
 }
 
 
+/* An empty text may have no address, which memcpy() must not be given. */
+
+static ngx_inline u_char *
+ngx_http_hotpath_serve_append(u_char *p, ngx_str_t *text)
+{
+    return text->len ? ngx_cpymem(p, text->data, text->len) : p;
+}
+
+
 u_char *
 ngx_http_hotpath_head_write(u_char *dst, ngx_http_hotpath_head_t *head)
 {
@@ -177,11 +187,11 @@ ngx_http_hotpath_head_write(u_char *dst, ngx_http_hotpath_head_t *head)
     fixed.fields_len = (uint32_t) head->fields.len;
 
     p = ngx_cpymem(dst, &fixed, sizeof(ngx_http_hotpath_head_fixed_t));
-    p = ngx_cpymem(p, head->type.data, head->type.len);
-    p = ngx_cpymem(p, head->etag.data, head->etag.len);
-    p = ngx_cpymem(p, head->last_modified.data, head->last_modified.len);
+    p = ngx_http_hotpath_serve_append(p, &head->type);
+    p = ngx_http_hotpath_serve_append(p, &head->etag);
+    p = ngx_http_hotpath_serve_append(p, &head->last_modified);
 
-    return ngx_cpymem(p, head->fields.data, head->fields.len);
+    return ngx_http_hotpath_serve_append(p, &head->fields);
 }
 
 
@@ -504,7 +514,11 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
         r->headers_out.status = NGX_HTTP_NOT_MODIFIED;
         r->header_only = 1;
 
-        return ngx_http_send_header(r);
+        ngx_http_hotpath_gather_begin(r);
+        rc = ngx_http_send_header(r);
+        ngx_http_hotpath_gather_end(r);
+
+        return rc;
     }
 
     r->headers_out.status = head.status;
@@ -543,10 +557,12 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
         r->header_only = 1;
     }
 
+    ngx_http_hotpath_gather_begin(r);
+
     rc = ngx_http_send_header(r);
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
+        goto done;
     }
 
     b = &block->buf;
@@ -562,7 +578,13 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
     out.buf = b;
     out.next = NULL;
 
-    return ngx_http_output_filter(r, &out);
+    rc = ngx_http_output_filter(r, &out);
+
+done:
+
+    ngx_http_hotpath_gather_end(r);
+
+    return rc;
 }
 
 
