@@ -138,7 +138,7 @@ size_t hp_event_size(const hp_event_t *event)
 {
     return HP_EVENT_FIXED + event->tenant.len + event->route.len +
            event->key.len + event->type.len + event->traceparent.len +
-           event->payload.len;
+           event->attributes.len + event->payload.len;
 }
 
 unsigned char *hp_event_write(unsigned char *dst, const hp_event_t *event)
@@ -151,12 +151,15 @@ unsigned char *hp_event_write(unsigned char *dst, const hp_event_t *event)
     dst = put16(dst, (uint32_t)event->route.len);
     dst = put16(dst, (uint32_t)event->key.len);
     dst = put16(dst, (uint32_t)event->type.len);
-    dst = put32(dst, (uint32_t)event->traceparent.len); /* and the zeros */
+    *dst++ = (unsigned char)event->traceparent.len;
+    *dst++ = (unsigned char)event->data;
+    dst = put16(dst, (uint32_t)event->attributes.len);
     dst = put_bytes(dst, event->tenant.data, event->tenant.len);
     dst = put_bytes(dst, event->route.data, event->route.len);
     dst = put_bytes(dst, event->key.data, event->key.len);
     dst = put_bytes(dst, event->type.data, event->type.len);
     dst = put_bytes(dst, event->traceparent.data, event->traceparent.len);
+    dst = put_bytes(dst, event->attributes.data, event->attributes.len);
     return put_bytes(dst, event->payload.data, event->payload.len);
 }
 
@@ -188,7 +191,7 @@ int hp_event_group_open(hp_frame_reader_t *reader, hp_str_t message)
 
 int hp_event_group_next(hp_frame_reader_t *reader, hp_event_t *event)
 {
-    size_t tenant, route, key, type, trace, texts;
+    size_t tenant, route, key, type, trace, attributes, texts;
     const unsigned char *p;
     hp_str_t record;
     int rc;
@@ -205,12 +208,13 @@ int hp_event_group_next(hp_frame_reader_t *reader, hp_event_t *event)
     key = get16(p + 60);
     type = get16(p + 62);
     trace = p[64];
-    texts = tenant + route + key + type + trace;
+    attributes = get16(p + 66);
+    texts = tenant + route + key + type + trace + attributes;
 
     if (tenant < 1 || tenant > HP_TENANT_MAX || route < 1 ||
         route > HP_ROUTE_MAX || key > HP_KEY_MAX || type < 1 ||
         type > HP_TYPE_MAX || (trace != 0 && trace != HP_TRACE_LEN) ||
-        p[65] != 0 || p[66] != 0 || p[67] != 0) {
+        p[65] > HP_DATA_BASE64) {
         return broken(reader);
     }
 
@@ -222,6 +226,7 @@ int hp_event_group_next(hp_frame_reader_t *reader, hp_event_t *event)
     memcpy(event->operation_id, p, HP_UUID_SIZE);
     memcpy(event->fingerprint, p + HP_UUID_SIZE, HP_FINGERPRINT_SIZE);
     event->accepted_us = (int64_t)get64(p + 48);
+    event->data = (hp_data_t)p[65];
 
     p += HP_EVENT_PREFIX;
     event->tenant = take(&p, tenant);
@@ -229,6 +234,7 @@ int hp_event_group_next(hp_frame_reader_t *reader, hp_event_t *event)
     event->key = take(&p, key);
     event->type = take(&p, type);
     event->traceparent = take(&p, trace);
+    event->attributes = take(&p, attributes);
     event->payload = take(&p, record.len - HP_EVENT_PREFIX - texts);
     return 1;
 }

@@ -14,6 +14,16 @@
 #define HP_EVENT_FIXED 72 /* with its length field */
 #define HP_EVENT_COUNT_MAX 65535
 
+#define HP_ATTRIBUTES_MAX 65535
+
+/* What the payload is of what the client sent. */
+typedef enum {
+    HP_DATA_JSON = 0, /* the value itself */
+    HP_DATA_NONE,     /* null, in the place of no data at all */
+    HP_DATA_TEXT,     /* a string with text of another type */
+    HP_DATA_BASE64    /* a string with bytes in base64 */
+} hp_data_t;
+
 typedef struct {
     unsigned char operation_id[HP_UUID_SIZE];
     unsigned char fingerprint[HP_FINGERPRINT_SIZE];
@@ -23,6 +33,8 @@ typedef struct {
     hp_str_t key;
     hp_str_t type;
     hp_str_t traceparent; /* empty or 55 bytes */
+    hp_str_t attributes;  /* of a CloudEvent: a JSON object; else empty */
+    hp_data_t data;
     hp_str_t payload;
 } hp_event_t;
 

@@ -182,14 +182,16 @@ def make_ids():
             "partitions": partitions, "xxh64": hashes, "uuid7": sevens}
 
 
-EVENT_TEXTS = ("tenant", "route", "key", "type", "traceparent", "payload")
+EVENT_TEXTS = ("tenant", "route", "key", "type", "traceparent", "attributes",
+               "payload")
 
 
 def event_record(event):
     texts = [event[name] for name in EVENT_TEXTS]
     lengths = [len(text) for text in texts]
     body = event["operation_id"] + event["fingerprint"]
-    body += struct.pack("<qHHHHB3x", event["accepted_us"], *lengths[:5])
+    body += struct.pack("<qHHHHBBH", event["accepted_us"], *lengths[:5],
+                        event["data"], lengths[5])
     body += b"".join(texts)
     assert len(body) == 68 + sum(lengths)
     return struct.pack("<I", len(body)) + body
@@ -202,13 +204,14 @@ def event_group(events, count=None):
 
 
 def event(payload, key=b"k-1", tenant=b"acme", route=b"events",
-          kind=b"price_set", trace=b"", accepted_us=1769860800123456):
+          kind=b"price_set", trace=b"", accepted_us=1769860800123456,
+          attributes=b"", data=0):
     op_id = (operation_id(tenant, route, key) if key
              else uuid7(accepted_us // 1000 & (1 << 48) - 1, bytes(range(10))))
     return {"operation_id": op_id, "fingerprint": fingerprint(kind, payload),
             "accepted_us": accepted_us, "tenant": tenant, "route": route,
             "key": key, "type": kind, "traceparent": trace,
-            "payload": payload}
+            "attributes": attributes, "data": data, "payload": payload}
 
 
 def shown(record):
@@ -237,6 +240,13 @@ def make_event_group():
                             key=printable(255, "k"), tenant=b"t" * 64,
                             route=b"r" * 64, kind=printable(255, "t"),
                             trace=trace, accepted_us=(1 << 63) - 1)]),
+        ("cloudevents", [
+            event(price, key=b"/shop 17", attributes=b'{"id":"17",'
+                  b'"source":"/shop","specversion":"1.0"}'),
+            event(b"null", key=b"/shop 18", attributes=b"{}", data=1),
+            event(b'"<a/>"', key=b"/shop 19", attributes=b"{}", data=2),
+            event(b'"AAEC"', key=b"/shop 20", data=3,
+                  attributes=b'{"x":"' + b"y" * (65535 - 8) + b'"}')]),
         ("before_1970", [event(price, accepted_us=-1)]),
         ("hundred", [event(b"%d" % n, key=b"key-%d" % n)
                      for n in range(100)]),
@@ -279,11 +289,10 @@ def make_event_group():
         ("trace of 1", event_group([event(price, trace=b"0")])),
         ("trace of 54", event_group([event(price, trace=trace[:54])])),
         ("trace of 56", event_group([event(price, trace=trace + b"-")])),
-        ("reserved byte 1", patched(frame, 8 + 69, b"\1")),
-        ("reserved byte 2", patched(frame, 8 + 70, b"\1")),
-        ("reserved byte 3", patched(frame, 8 + 71, b"\x80")),
+        ("data of no kind", patched(frame, 8 + 69, b"\4")),
+        ("attributes past the end", patched(frame, 8 + 71, b"\x80")),
         ("second record broken", event_group(one, 2)
-         + patched(event_record(one[0]), 69, b"\1")),
+         + patched(event_record(one[0]), 69, b"\7")),
     ]
     return {
         "accepted": [{"name": name, "frame": event_group(events).hex(),

@@ -132,6 +132,32 @@ def test_dead_straight_into_the_stream(own_stack, payload, code):
             (names[0], 1), (names[2], 3)]
 
 
+def test_attributes_of_a_cloudevent_are_columns(own_stack):
+    """Of the frame's attributes and data, schemas/framing.md."""
+    sent = [(b'{"a":1}', b'{"id":"1","source":"/shop"}', 0, None),
+            (b"null", b'{"id":"2"}', 1, "none"),
+            (b'"<a/>"', b'{"id":"3"}', 2, "text"),
+            (b'"AAEC"', b'{"id":"4"}', 3, "base64"),
+            (b"5", b"", 0, None)]
+    names = [key() for _ in sent]
+    with Nats(own_stack.ports["nats"]) as nats:
+        nats.events(0, [
+            golden.event(payload, name.encode(), attributes=attributes,
+                         data=data)
+            for name, (payload, attributes, data, _) in zip(names, sent)])
+    rows = wait_until(
+        lambda: (lambda found: found if len(found) == len(sent) else None)(
+            own_stack.sql(
+                "SELECT attributes::text, data_kind, payload::text"
+                " FROM hotpath.events WHERE idempotency_key = ANY(%s)"
+                " ORDER BY position", (names,))), 10, "all are stored")
+    for row, (payload, attributes, _, kind) in zip(rows, sent):
+        assert json.loads(row[2]) == json.loads(payload)
+        assert row[1] == kind
+        assert row[0] is None if not attributes else (
+            json.loads(row[0]) == json.loads(attributes))
+
+
 def test_dead_though_it_was_accepted(own_stack, poison):
     with Nats(own_stack.ports["nats"]) as nats:
         nats.subscribe("hotpath.dead.*")

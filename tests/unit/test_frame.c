@@ -120,6 +120,10 @@ static void test_event_groups(void **state)
             assert_member(event.key, item, "key");
             assert_member(event.type, item, "type");
             assert_member(event.traceparent, item, "traceparent");
+            assert_member(event.attributes, item, "attributes");
+            assert_int_equal(
+                event.data,
+                cJSON_GetObjectItemCaseSensitive(item, "data")->valueint);
             assert_member(event.payload, item, "payload");
 
             assert_true(hp_event_size(&event) <= message.len - offset);
@@ -459,6 +463,8 @@ static void test_random_events(void **state)
             events[i].key = random_text(0, HP_KEY_MAX);
             events[i].type = random_text(1, HP_TYPE_MAX);
             events[i].traceparent = random_text(0, 0);
+            events[i].attributes = random_text(0, 500);
+            events[i].data = (hp_data_t)(i % 4);
             events[i].payload = random_text(1, 2000);
             size += hp_event_size(&events[i]);
         }
@@ -489,6 +495,8 @@ static void test_random_events(void **state)
             assert_same(read.key, events[i].key);
             assert_same(read.type, events[i].type);
             assert_same(read.traceparent, events[i].traceparent);
+            assert_same(read.attributes, events[i].attributes);
+            assert_int_equal(read.data, events[i].data);
             assert_same(read.payload, events[i].payload);
 
             drop(&events[i].tenant);
@@ -496,6 +504,7 @@ static void test_random_events(void **state)
             drop(&events[i].key);
             drop(&events[i].type);
             drop(&events[i].traceparent);
+            drop(&events[i].attributes);
             drop(&events[i].payload);
         }
 

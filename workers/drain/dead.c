@@ -92,6 +92,10 @@ char *hpw_dead_json(const hpw_item_t *item, int partition, const char *stream,
     hpw_dead_text(root, "key", event->key);
     hpw_dead_text(root, "type", event->type);
     hpw_dead_text(root, "traceparent", event->traceparent);
+    if (event->attributes.len) {
+        hpw_dead_text(root, "attributes", event->attributes);
+        cJSON_AddNumberToObject(root, "data", event->data);
+    }
     if (parts > 1)
         hpw_dead_base64(root, "payload", piece);
     else

@@ -54,7 +54,8 @@ static const char hpw_sql_known[] =
 
 static const char hpw_sql_copy[] =
     "COPY hotpath.events (position, accepted_at, operation_id, partition,"
-    " tenant, route, idempotency_key, event_type, traceparent, payload)"
+    " tenant, route, idempotency_key, event_type, traceparent,"
+    " attributes, data_kind, payload)"
     " FROM STDIN WITH (FORMAT binary)";
 
 static const char hpw_sql_conflicts[] =
@@ -197,6 +198,19 @@ static void hpw_put_optional(hpw_buf_t *buf, hp_str_t text)
         hpw_put_null(buf);
 }
 
+/* attributes and data_kind */
+static void hpw_put_attributes(hpw_buf_t *buf, const hp_event_t *event)
+{
+    static const hp_str_t kinds[] = {HP_STR(""), HP_STR("none"), HP_STR("text"),
+                                     HP_STR("base64")};
+
+    if (event->attributes.len)
+        hpw_put_jsonb(buf, event->attributes);
+    else
+        hpw_put_null(buf);
+    hpw_put_optional(buf, kinds[event->data]);
+}
+
 static int hpw_store_events(hpw_lane_t *lane, int first, int last)
 {
     hpw_buf_t *copy = &lane->store.copy;
@@ -208,7 +222,7 @@ static int hpw_store_events(hpw_lane_t *lane, int first, int last)
         item = &lane->batch.items[first];
         if (item->fate != HPW_FATE_NEW)
             continue;
-        hpw_copy_row(copy, 10);
+        hpw_copy_row(copy, 12);
         hpw_put_int8(copy, item->position);
         hpw_put_time(copy, item->event.accepted_us);
         hpw_put_bytes(copy, item->event.operation_id, HP_UUID_SIZE);
@@ -218,6 +232,7 @@ static int hpw_store_events(hpw_lane_t *lane, int first, int last)
         hpw_put_optional(copy, item->event.key);
         hpw_put_text(copy, item->event.type);
         hpw_put_optional(copy, item->event.traceparent);
+        hpw_put_attributes(copy, &item->event);
         hpw_put_jsonb(copy, item->event.payload);
         count++;
     }

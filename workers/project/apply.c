@@ -25,8 +25,9 @@
 #define HPW_PAGE 1000
 
 static const char hpw_sql_batch[] =
-    "WITH batch AS (SELECT e.tenant, e.event_type, e.payload, e.position,"
-    " e.partition, e.operation_id, e.accepted_at,"
+    "WITH batch AS (SELECT e.tenant, e.event_type, e.payload,"
+    " e.attributes, e.data_kind, e.position, e.partition, e.operation_id,"
+    " e.accepted_at,"
     " (extract(epoch FROM e.accepted_at) * 1000000)::bigint AS accepted_us"
     " FROM hotpath.events e WHERE e.partition = $1::integer"
     " AND e.position > $2::bigint AND e.position <= $3::bigint"
