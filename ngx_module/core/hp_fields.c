@@ -102,18 +102,50 @@ int hp_fields_parse(hp_fields_t *fields, hp_str_t value)
     }
 }
 
+/* A member or an element behind the others: "name":value, or value alone where
+ * name is NULL. NULL where it does not fit: a checked text has room for it all,
+ * so this is for the others. */
+static unsigned char *put(unsigned char *out, const unsigned char *limit,
+                          int first, const hp_str_t *name, hp_str_t value)
+{
+    /* and the bracket that closes it all */
+    if ((size_t)(limit - out) <
+        value.len + (first ? 1 : 2) + (name != NULL ? name->len + 3 : 0)) {
+        return NULL;
+    }
+
+    if (!first) {
+        *out++ = ',';
+    }
+
+    if (name != NULL) {
+        *out++ = '"';
+        memmove(out, name->data, name->len);
+        out += name->len;
+        *out++ = '"';
+        *out++ = ':';
+    }
+
+    memmove(out, value.data, value.len);
+    return out + value.len;
+}
+
+static int open_object(hp_walk_t *walk, hp_str_t *object)
+{
+    *object = hp_walk_trim(*object);
+
+    return object->len >= 2 && object->data[0] == '{' &&
+           hp_walk_open(walk, object->data, object->data + object->len);
+}
+
 size_t hp_fields_write(unsigned char *dst, hp_str_t object,
                        const hp_fields_t *fields)
 {
-    const unsigned char *start, *after;
     unsigned char *out, *limit;
     hp_walk_t walk;
-    int wanted;
+    hp_str_t value;
 
-    object = hp_walk_trim(object);
-
-    if (object.len < 2 || object.data[0] != '{' ||
-        !hp_walk_open(&walk, object.data, object.data + object.len)) {
+    if (!open_object(&walk, &object)) {
         return 0;
     }
 
@@ -122,35 +154,141 @@ size_t hp_fields_write(unsigned char *dst, hp_str_t object,
     *out++ = '{';
 
     while (hp_walk_next(&walk)) {
-        start = walk.pos;
-        after = hp_walk_value(start, walk.end, NULL);
-        wanted = has_member(fields, walk.name);
-        walk.pos = after;
+        value.data = walk.pos;
+        walk.pos = hp_walk_value(value.data, walk.end, NULL);
+        value.len = (size_t)(walk.pos - value.data);
 
-        if (!wanted) {
+        if (!has_member(fields, walk.name)) {
             continue;
         }
 
-        /* a comma, two quotes, a colon, the last brace: a checked text has
-         * them all, so this is for the others */
-        if ((size_t)(limit - out) <
-            walk.name.len + (size_t)(after - start) + (out - dst > 1 ? 5 : 4)) {
+        out = put(out, limit, out - dst == 1, &walk.name, value);
+
+        if (out == NULL) {
             return 0;
         }
-
-        if (out - dst > 1) {
-            *out++ = ',';
-        }
-
-        *out++ = '"';
-        memmove(out, walk.name.data, walk.name.len);
-        out += walk.name.len;
-        *out++ = '"';
-        *out++ = ':';
-        memmove(out, start, (size_t)(after - start));
-        out += after - start;
     }
 
     *out++ = '}';
     return (size_t)(out - dst);
+}
+
+/* The array at walk, each of its objects selected; the byte behind what was
+ * written, or NULL. */
+static unsigned char *write_array(unsigned char *dst,
+                                  const unsigned char *limit, hp_walk_t *walk,
+                                  const hp_fields_t *fields)
+{
+    unsigned char *out;
+    hp_str_t value;
+    size_t len;
+    int first;
+
+    if (dst == limit) {
+        return NULL;
+    }
+
+    out = dst;
+    *out++ = '[';
+
+    while (hp_walk_next(walk)) {
+        value.data = walk->pos;
+        walk->pos = hp_walk_value(value.data, walk->end, NULL);
+        value.len = (size_t)(walk->pos - value.data);
+        first = out - dst == 1;
+
+        if ((size_t)(limit - out) < value.len + (first ? 1 : 2)) {
+            return NULL;
+        }
+
+        len = hp_fields_write(out + (first ? 0 : 1), value, fields);
+
+        if (len == 0) {
+            out = put(out, limit, first, NULL, value);
+
+            if (out == NULL) {
+                return NULL;
+            }
+
+            continue;
+        }
+
+        if (!first) {
+            *out++ = ',';
+        }
+
+        out += len;
+    }
+
+    if (out == limit) {
+        return NULL;
+    }
+
+    *out++ = ']';
+    return out;
+}
+
+size_t hp_fields_write_list(unsigned char *dst, hp_str_t object, hp_str_t list,
+                            const hp_fields_t *fields)
+{
+    unsigned char *out, *limit, *p;
+    hp_walk_t walk, array;
+    hp_str_t value;
+
+    if (!open_object(&walk, &object)) {
+        return 0;
+    }
+
+    out = dst;
+    limit = dst + object.len;
+    *out++ = '{';
+
+    while (hp_walk_next(&walk)) {
+        value.data = walk.pos;
+        value.len = 0;
+
+        if (walk.pos < walk.end && *walk.pos == '[' &&
+            hp_walk_compare(walk.name, list) == 0 &&
+            hp_walk_open(&array, walk.pos, walk.end)) {
+
+            p = put(out, limit, out - dst == 1, &walk.name, value);
+            out = p == NULL ? NULL : write_array(p, limit, &array, fields);
+            walk.pos = array.pos;
+
+        } else {
+            walk.pos = hp_walk_value(value.data, walk.end, NULL);
+            value.len = (size_t)(walk.pos - value.data);
+            out = put(out, limit, out - dst == 1, &walk.name, value);
+        }
+
+        if (out == NULL || out == limit) {
+            return 0;
+        }
+    }
+
+    *out++ = '}';
+    return (size_t)(out - dst);
+}
+
+/* FNV-1a of each name, mixed, and all of them added up. */
+uint64_t hp_fields_hash(const hp_fields_t *fields)
+{
+    uint64_t sum, hash;
+    unsigned i;
+    size_t k;
+
+    sum = 0;
+
+    for (i = 0; i < fields->count; i++) {
+        hash = 0xcbf29ce484222325;
+
+        for (k = 0; k < fields->names[i].len; k++) {
+            hash = (hash ^ fields->names[i].data[k]) * 0x100000001b3;
+        }
+
+        hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccd;
+        sum += hash ^ hash >> 33;
+    }
+
+    return sum;
 }

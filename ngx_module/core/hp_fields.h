@@ -33,4 +33,13 @@ int hp_fields_parse(hp_fields_t *fields, hp_str_t value);
 size_t hp_fields_write(unsigned char *dst, hp_str_t object,
                        const hp_fields_t *fields);
 
+/* The same for a page of objects: the whole object, with the selection in place
+ * of each object in the array that its member list is. */
+size_t hp_fields_write_list(unsigned char *dst, hp_str_t object, hp_str_t list,
+                            const hp_fields_t *fields);
+
+/* A number that two selections of the same names share, in whatever order they
+ * stand, and others, as good as always, do not. */
+uint64_t hp_fields_hash(const hp_fields_t *fields);
+
 #endif

@@ -125,35 +125,58 @@ static void check_decode(hp_str_t raw)
     MUST(seen <= raw.len + 1);
 }
 
-static void check_fields(hp_str_t list, hp_str_t object)
+/* of: the member in whose objects is selected, or nothing. */
+static size_t select_from(hp_str_t dst, hp_str_t object, hp_str_t of,
+                          const hp_fields_t *fields)
+{
+    unsigned char *out;
+
+    out = (unsigned char *)dst.data;
+
+    return of.len == 0 ? hp_fields_write(out, object, fields)
+                       : hp_fields_write_list(out, object, of, fields);
+}
+
+static void check_selection(hp_str_t object, hp_str_t of,
+                            const hp_fields_t *fields)
 {
     hp_str_t dst, same, once;
-    hp_fields_t fields;
     size_t len, offset;
 
-    if (hp_fields_parse(&fields, list) != 0) {
-        return;
-    }
-
-    MUST(fields.count >= 1 && fields.count <= HP_FIELDS_MAX);
     dst = exactly(object.data, object.len);
     same = exactly(object.data, object.len);
-    len = hp_fields_write((unsigned char *)dst.data, object, &fields);
+    len = select_from(dst, object, of, fields);
     MUST(len <= object.len);
-    MUST(hp_fields_write((unsigned char *)same.data, same, &fields) <=
-         object.len);
+    MUST(select_from(same, same, of, fields) <= object.len);
 
     if (hp_json_check(object, 100, &offset) == HP_JSON_OK && len != 0) {
         MUST(memcmp(dst.data, same.data, len) == 0);
         once = exactly(dst.data, len);
         MUST(hp_json_check(once, 100, &offset) == HP_JSON_OK);
-        MUST(hp_fields_write((unsigned char *)once.data, once, &fields) == len);
+        MUST(select_from(once, once, of, fields) == len);
         MUST(memcmp(dst.data, once.data, len) == 0);
         free((void *)once.data);
     }
 
     free((void *)dst.data);
     free((void *)same.data);
+}
+
+static void check_fields(hp_str_t list, hp_str_t object)
+{
+    static const hp_str_t whole = HP_STR(""), data = HP_STR("data");
+
+    hp_fields_t fields;
+
+    if (hp_fields_parse(&fields, list) != 0) {
+        return;
+    }
+
+    MUST(fields.count >= 1 && fields.count <= HP_FIELDS_MAX);
+    (void)hp_fields_hash(&fields);
+    check_selection(object, whole, &fields);
+    check_selection(object, data, &fields);
+    check_selection(object, fields.names[0], &fields);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -73,18 +73,28 @@ static void test_parse(void **state)
     drop(&copy);
 }
 
+static size_t write_one(hp_str_t dst, hp_str_t object, const char *list,
+                        const hp_fields_t *fields)
+{
+    return list == NULL
+               ? hp_fields_write((unsigned char *)dst.data, object, fields)
+               : hp_fields_write_list((unsigned char *)dst.data, object,
+                                      text_of(list), fields);
+}
+
 /* Into another buffer and in place; the length, with the text in *out. What was
- * not checked may come out differently over itself. */
-static size_t select_from(hp_str_t object, const hp_fields_t *fields,
-                          int checked, hp_str_t *out)
+ * not checked may come out differently over itself. list: NULL, or the member
+ * in whose objects is selected. */
+static size_t select_from(hp_str_t object, const char *list,
+                          const hp_fields_t *fields, int checked, hp_str_t *out)
 {
     hp_str_t dst, same;
     size_t len, again;
 
     dst = exact(object.data, object.len);
     same = exact(object.data, object.len);
-    len = hp_fields_write((unsigned char *)dst.data, object, fields);
-    again = hp_fields_write((unsigned char *)same.data, same, fields);
+    len = write_one(dst, object, list, fields);
+    again = write_one(same, same, list, fields);
     assert_true(len <= object.len);
     assert_true(again <= object.len);
     out->data = dst.data;
@@ -140,11 +150,84 @@ static void test_write(void **state)
         assert_int_equal(hp_json_check(object, 100, &offset), HP_JSON_OK);
         value = exact_text(cases[i].fields);
         assert_int_equal(hp_fields_parse(&fields, value), 0);
-        (void)select_from(object, &fields, 1, &out);
+        (void)select_from(object, NULL, &fields, 1, &out);
         assert_same(out, text_of(cases[i].selected));
         drop(&out);
         drop(&object);
         drop(&value);
+    }
+}
+
+static void test_write_list(void **state)
+{
+    static const struct {
+        const char *fields;
+        const char *object;
+        const char *selected;
+    } cases[] = {
+        {"a", "{\"data\":[]}", "{\"data\":[]}"},
+        {"a", "{\"data\":[{}]}", "{\"data\":[{}]}"},
+        {"a", "{\"data\":[{\"a\":1,\"b\":2},{\"b\":2,\"a\":3}]}",
+         "{\"data\":[{\"a\":1},{\"a\":3}]}"},
+        {"b",
+         "{\"data\":[{\"a\":1},{\"b\":[1]}],\"nextCursor\":\"b\","
+         "\"hasMore\":true}",
+         "{\"data\":[{},{\"b\":[1]}],\"nextCursor\":\"b\","
+         "\"hasMore\":true}"},
+        {"a", " { \"x\" : 1 , \"data\" : [ { \"b\" : 1 , \"a\" : 2 } ] } ",
+         "{\"x\":1,\"data\":[{\"a\":2}]}"},
+        {"a", "{\"data\":[1,{\"a\":1},[{\"b\":1}],null,{\"b\":\"]}\"},\"x\"]}",
+         "{\"data\":[1,{\"a\":1},[{\"b\":1}],null,{},\"x\"]}"},
+        {"a", "{\"d\\u0061ta\":[{\"b\":1}]}", "{\"d\\u0061ta\":[{}]}"},
+        {"a", "{\"data\":{\"b\":1},\"list\":[{\"b\":1}]}",
+         "{\"data\":{\"b\":1},\"list\":[{\"b\":1}]}"},
+        {"a", "{}", "{}"},
+        {"a", "[{\"a\":1}]", ""},
+        {"a", "1", ""},
+    };
+
+    hp_str_t object, value, out;
+    hp_fields_t fields;
+    size_t i, offset;
+
+    (void)state;
+
+    for (i = 0; i < COUNT_OF(cases); i++) {
+        object = exact_text(cases[i].object);
+        assert_int_equal(hp_json_check(object, 100, &offset), HP_JSON_OK);
+        value = exact_text(cases[i].fields);
+        assert_int_equal(hp_fields_parse(&fields, value), 0);
+        (void)select_from(object, "data", &fields, 1, &out);
+        assert_same(out, text_of(cases[i].selected));
+        drop(&out);
+        drop(&object);
+        drop(&value);
+    }
+}
+
+static uint64_t hash_of(const char *list)
+{
+    hp_fields_t fields;
+
+    assert_int_equal(hp_fields_parse(&fields, text_of(list)), 0);
+    return hp_fields_hash(&fields);
+}
+
+static void test_hash(void **state)
+{
+    static const char *const lists[] = {"a",  "b",     "a,b",   "ab",
+                                        "ba", "a,b,c", "c,d,a", "aa"};
+
+    size_t i, k;
+
+    (void)state;
+    assert_true(hash_of("a,b,c") == hash_of("c,a,b"));
+    assert_true(hash_of("a,b,a") == hash_of("b,a"));
+
+    for (i = 0; i < COUNT_OF(lists); i++) {
+        for (k = 0; k < i; k++) {
+            assert_true(hash_of(lists[i]) != hash_of(lists[k]));
+        }
     }
 }
 
@@ -223,7 +306,7 @@ static void test_random(void **state)
         text = cJSON_PrintUnformatted(object);
         expected = cJSON_PrintUnformatted(chosen);
         copy = exact_text(text);
-        (void)select_from(copy, &fields, 1, &out);
+        (void)select_from(copy, NULL, &fields, 1, &out);
         assert_same(out, text_of(expected));
 
         drop(&out);
@@ -239,7 +322,8 @@ static void test_random(void **state)
 static void test_unchecked(void **state)
 {
     static const char text[] =
-        "{\"a\":[1,{\"b\":\"\\u00e4\"}],\"b\" : true,\"c\":\"x\\\"y\"}";
+        "{\"a\":[1,{\"b\":\"\\u00e4\"},{\"d\":1,\"c\":2}],\"b\" : true,"
+        "\"c\":\"x\\\"y\"}";
     static const char marks[] = "{}[]\",:\\ a";
 
     char changed[sizeof(text)];
@@ -252,7 +336,9 @@ static void test_unchecked(void **state)
 
     for (at = 0; at < sizeof(text); at++) {
         copy = exact(text, at);
-        (void)select_from(copy, &fields, 0, &out);
+        (void)select_from(copy, NULL, &fields, 0, &out);
+        drop(&out);
+        (void)select_from(copy, "a", &fields, 0, &out);
         drop(&out);
         drop(&copy);
 
@@ -260,7 +346,9 @@ static void test_unchecked(void **state)
             memcpy(changed, text, sizeof(text));
             changed[at] = marks[mark];
             copy = exact(changed, sizeof(text) - 1);
-            (void)select_from(copy, &fields, 0, &out);
+            (void)select_from(copy, NULL, &fields, 0, &out);
+            drop(&out);
+            (void)select_from(copy, "a", &fields, 0, &out);
             drop(&out);
             drop(&copy);
         }
@@ -270,10 +358,9 @@ static void test_unchecked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_write),
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_unchecked),
+        cmocka_unit_test(test_parse),      cmocka_unit_test(test_write),
+        cmocka_unit_test(test_write_list), cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_random),     cmocka_unit_test(test_unchecked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
