@@ -61,6 +61,8 @@
     X(PRECONDITION_FAILED, "precondition_failed", 412, 0,                     \
       "The document is not the one that If-Match or If-Unmodified-Since "     \
       "names")                                                                \
+    X(FIELDS_INVALID, "fields_invalid", 400, 0,                               \
+      "The fields must be 1 to 32 names of members, separated by commas")     \
     X(METHOD_NOT_ALLOWED, "method_not_allowed", 405, 0,                       \
       "The method is not allowed here")                                       \
     X(BODY_TOO_LARGE, "body_too_large", 413, 0, "The body is too large")      \

@@ -872,7 +872,7 @@ ngx_http_hotpath_fetch_page(ngx_http_hotpath_fetch_t *f, PGresult *result)
     }
 
     meta.begun = f->begun;
-    ngx_http_hotpath_serve_times(&f->model->rules, &meta);
+    ngx_http_hotpath_rules_times(&f->model->rules, &meta);
 
     rc = ngx_http_hotpath_cache_put(f->model->rules.cache, &f->node.str, &meta,
                                     &content);
@@ -1022,7 +1022,7 @@ ngx_http_hotpath_document(ngx_http_hotpath_model_t *model, hp_doc_t *doc,
     meta->modified_us = doc->modified_us;
     meta->negative = doc->deleted ? 1 : 0;
     meta->trusted = 1;
-    ngx_http_hotpath_serve_times(&model->rules, meta);
+    ngx_http_hotpath_rules_times(&model->rules, meta);
 
     if (doc->deleted) {
         return;

@@ -84,6 +84,12 @@
       "Operations forgotten early because the table was full.")               \
     X(PUSH_LISTENING, GAUGE, "hotpath_push_listening", "",                    \
       "1 while the instance hears what the projector pushes.")                \
+    X(COMPRESSED, COUNTER, "hotpath_compressed_total", "",                    \
+      "Documents that got coded bodies.")                                     \
+    X(COMPRESS_DROPPED, COUNTER, "hotpath_compress_dropped_total", "",        \
+      "Coded bodies not made or not kept, for lack of room.")                 \
+    X(COMPRESS_SAVED, COUNTER, "hotpath_compress_saved_bytes_total", "",      \
+      "Bytes by which the smallest coded bodies are smaller.")                \
     X(LIMIT_BYPASSED, COUNTER, "hotpath_limit_bypassed_total", "",            \
       "Checks left out because the limit zone's lock was busy.")
 

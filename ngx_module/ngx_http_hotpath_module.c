@@ -47,6 +47,8 @@ static char *ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_hotpath_fields(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_hotpath_health(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -255,6 +257,13 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       ngx_http_hotpath_cache,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
+      NULL },
+
+    { ngx_string("hotpath_fields"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hotpath_fields,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, rules.fields),
       NULL },
 
     { ngx_string("hotpath_health"),
@@ -898,6 +907,59 @@ invalid:
 }
 
 
+/* The argument that names members, empty where none does. */
+
+static char *
+ngx_http_hotpath_fields(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_loc_conf_t *lcf = conf;
+
+    u_char      ch;
+    ngx_str_t  *value, *fields;
+    ngx_uint_t  i;
+
+    fields = &lcf->rules.fields;
+
+    if (fields->data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        ngx_str_set(fields, "");
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "on") == 0) {
+        ngx_str_set(fields, "fields");
+        return NGX_CONF_OK;
+    }
+
+    for (i = 0; i < value[1].len; i++) {
+        ch = value[1].data[i];
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z')
+              || (ch >= '0' && ch <= '9') || ch == '_' || ch == '-'
+              || ch == '.'))
+        {
+            break;
+        }
+    }
+
+    if (i < value[1].len || i == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid argument name \"%V\": it has letters, "
+                           "digits and \"_\", \"-\", \".\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    *fields = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
 /* A value with variables in it, compiled. */
 
 static ngx_int_t
@@ -1248,6 +1310,7 @@ ngx_http_hotpath_merge_rules(ngx_http_hotpath_cache_rules_t *prev,
     ngx_conf_merge_size_value(conf->compress_min, prev->compress_min, 0);
     ngx_conf_merge_ptr_value(conf->request_control, prev->request_control,
                              NULL);
+    ngx_conf_merge_str_value(conf->fields, prev->fields, "");
 }
 
 
@@ -1324,6 +1387,7 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
 
     model->rules = conf->rules;
     model->rules.cache = cache;
+    model->rules.fields_data = model->page ? 1 : 0;
 
     if (ngx_http_hotpath_cache_control(cf, &model->rules) != NGX_OK) {
         return NGX_CONF_ERROR;

@@ -184,10 +184,7 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
     }
 
     ngx_memzero(&how, sizeof(ngx_http_hotpath_how_t));
-
-    if (rules->status_key) {
-        how.key = wanted->zone_key;
-    }
+    how.key = wanted->zone_key;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
 
@@ -237,9 +234,10 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
         ctx->copy = copy;
     }
 
-    if (how.key.len && ngx_http_hotpath_read_copied(r, &ctx->how.key)
-                       != NGX_OK)
-    {
+    if (!rules->status_key) {
+        ngx_str_null(&ctx->how.key);
+
+    } else if (ngx_http_hotpath_read_copied(r, &ctx->how.key) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -14,46 +14,31 @@
  * matches nothing. Never in here: a question to a backend, and a conditional,
  * coded or shortened answer to a subrequest, which is part of another answer.
  *
- * Reference: README.md, "Answers from the zone"; tests:
+ * Reference: README.md, "Read a document"; tests:
  * tests/integration/test_http_cache.py.
  */
 
 
 #include "ngx_http_hotpath_serve.h"
 #include "ngx_http_hotpath_answer.h"
+#include "ngx_http_hotpath_compress.h"
 #include "ngx_http_hotpath_gather.h"
 #include "core/hp_date.h"
+#include "core/hp_fields.h"
+#include "core/hp_param.h"
 
-
-/* Of the fixed part of a head. */
-#define NGX_HTTP_HOTPATH_HEAD_VERSION  1
-
-#define NGX_HTTP_HOTPATH_FIELD_FIXED   4
 
 /* What so many values of Accept-Encoding mean is remembered; longer ones are
  * read each time. */
 #define NGX_HTTP_HOTPATH_ACCEPTS       16
 #define NGX_HTTP_HOTPATH_ACCEPT_LEN    62
 
-/* Of "-gzip". */
-#define NGX_HTTP_HOTPATH_SUFFIX_MAX    5
+/* Of a tag: of a selection "-f" and 16 digits, of a coding "-gzip". */
+#define NGX_HTTP_HOTPATH_SUFFIX_MAX    18
 
 /* Age, Content-Length and the Cache-Status of a plain hit. */
 #define NGX_HTTP_HOTPATH_TEXT_MAX                                             \
     (3 * NGX_INT64_LEN + sizeof("Hotpath; hit; ttl="))
-
-
-/* How a head begins, in the byte order of the machine: a zone never leaves
- * it. Behind it stand type, etag, last_modified and fields. */
-typedef struct {
-    uint8_t         version;
-    uint8_t         last_modified_len;
-    uint16_t        status;
-    uint16_t        type_len;
-    uint16_t        media_len;         /* of type without its parameters */
-    uint32_t        etag_len;
-    uint32_t        fields_len;
-} ngx_http_hotpath_head_fixed_t;
 
 
 /* What an answer takes from the pool. */
@@ -70,37 +55,31 @@ typedef struct {
 } ngx_http_hotpath_accept_t;
 
 
-typedef enum {
-    ngx_http_hotpath_field_other = 0,  /* of 200 only */
-    ngx_http_hotpath_field_kept,       /* of 304 too */
-    ngx_http_hotpath_field_control,
-    ngx_http_hotpath_field_vary,
-    ngx_http_hotpath_field_date,
-    ngx_http_hotpath_field_server,
-    ngx_http_hotpath_field_encoding
-} ngx_http_hotpath_field_e;
-
-
-static ngx_uint_t ngx_http_hotpath_serve_precondition(ngx_http_request_t *r,
+static ngx_int_t ngx_http_hotpath_serve_send(ngx_http_request_t *r,
+    ngx_http_hotpath_head_t *head, ngx_http_hotpath_copy_t *copy,
+    ngx_http_hotpath_serve_block_t *block, u_char *p);
+static ngx_int_t ngx_http_hotpath_serve_wanted(ngx_http_request_t *r,
+    ngx_http_hotpath_cache_rules_t *rules, hp_fields_t *fields);
+static ngx_int_t ngx_http_hotpath_serve_select(
+    ngx_http_hotpath_cache_rules_t *rules, hp_fields_t *fields,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_hotpath_serve_precondition(ngx_http_request_t *r,
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_head_t *head,
     ngx_uint_t coding, ngx_str_t *etag);
 static u_char *ngx_http_hotpath_serve_tag(u_char *p, ngx_str_t *tag,
     ngx_str_t *etag, ngx_uint_t coding);
+static u_char *ngx_http_hotpath_serve_tag_fields(u_char *p, ngx_str_t *etag,
+    hp_fields_t *fields);
 static ngx_int_t ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
-    ngx_http_hotpath_cache_rules_t *rules, ngx_str_t *fields,
-    ngx_uint_t not_modified);
-static ngx_http_hotpath_field_e ngx_http_hotpath_serve_field(ngx_str_t *name);
+    ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_head_t *head,
+    ngx_str_t *etag, ngx_uint_t not_modified);
 static ngx_uint_t ngx_http_hotpath_serve_varies(ngx_str_t *value);
 static size_t ngx_http_hotpath_serve_status_size(
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_how_t *how);
-static u_char *ngx_http_hotpath_serve_status(u_char *p,
+static u_char *ngx_http_hotpath_serve_status(u_char *p, ngx_str_t *value,
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_how_t *how,
     int64_t ttl_s);
-static u_char *ngx_http_hotpath_serve_number(u_char *p, uint64_t n);
-static ngx_int_t ngx_http_hotpath_serve_unknown(ngx_http_request_t *r,
-    ngx_http_hotpath_cache_rules_t *rules, ngx_str_t *age, ngx_str_t *status);
-static uint64_t ngx_http_hotpath_serve_jitter(ngx_msec_t ttl_ms,
-    ngx_uint_t percent);
+static u_char *ngx_http_hotpath_serve_number(u_char *end, uint64_t n);
 
 
 static ngx_str_t  ngx_http_hotpath_serve_names[] = {
@@ -125,13 +104,30 @@ enum {
     NGX_HTTP_HOTPATH_VARY
 };
 
-static ngx_str_t  ngx_http_hotpath_serve_hit =
-    ngx_string("Hotpath; hit; ttl=");
 static ngx_str_t  ngx_http_hotpath_serve_accept =
     ngx_string("Accept-Encoding");
-static ngx_str_t  ngx_http_hotpath_serve_json = ngx_string("application/json");
 static ngx_str_t  ngx_http_hotpath_serve_gzip = ngx_string("gzip");
 static ngx_str_t  ngx_http_hotpath_serve_br = ngx_string("br");
+
+
+#define ngx_http_hotpath_serve_text(s)  ((hp_str_t) { (s)->data, (s)->len })
+
+/* Whether the request may be one for a selection. */
+#define ngx_http_hotpath_serve_selects(r, rules)                              \
+    ((rules)->fields.len && (r)->args.len                                     \
+     && ngx_http_hotpath_serve_argument(r, rules, NULL))
+
+
+static int
+ngx_http_hotpath_serve_argument(ngx_http_request_t *r,
+    ngx_http_hotpath_cache_rules_t *rules, hp_str_t *value)
+{
+    hp_str_t  first;
+
+    return hp_param_find(ngx_http_hotpath_serve_text(&r->args),
+                         ngx_http_hotpath_serve_text(&rules->fields),
+                         value ? value : &first);
+}
 
 
 static ngx_inline ngx_table_elt_t *
@@ -148,177 +144,6 @@ ngx_http_hotpath_serve_add(ngx_http_request_t *r, ngx_uint_t name,
     }
 
     return h;
-}
-
-
-/* An empty text may have no address, which memcpy() must not be given. */
-
-static ngx_inline u_char *
-ngx_http_hotpath_serve_append(u_char *p, ngx_str_t *text)
-{
-    return text->len ? ngx_cpymem(p, text->data, text->len) : p;
-}
-
-
-u_char *
-ngx_http_hotpath_head_write(u_char *dst, ngx_http_hotpath_head_t *head)
-{
-    u_char                         *p;
-    ngx_http_hotpath_head_fixed_t   fixed;
-
-    p = ngx_strlchr(head->type.data, head->type.data + head->type.len, ';');
-
-    if (p == NULL) {
-        fixed.media_len = (uint16_t) head->type.len;
-
-    } else {
-        while (p > head->type.data && (p[-1] == ' ' || p[-1] == '\t')) {
-            p--;
-        }
-
-        fixed.media_len = (uint16_t) (p - head->type.data);
-    }
-
-    fixed.version = NGX_HTTP_HOTPATH_HEAD_VERSION;
-    fixed.last_modified_len = (uint8_t) head->last_modified.len;
-    fixed.status = (uint16_t) head->status;
-    fixed.type_len = (uint16_t) head->type.len;
-    fixed.etag_len = (uint32_t) head->etag.len;
-    fixed.fields_len = (uint32_t) head->fields.len;
-
-    p = ngx_cpymem(dst, &fixed, sizeof(ngx_http_hotpath_head_fixed_t));
-    p = ngx_http_hotpath_serve_append(p, &head->type);
-    p = ngx_http_hotpath_serve_append(p, &head->etag);
-    p = ngx_http_hotpath_serve_append(p, &head->last_modified);
-
-    return ngx_http_hotpath_serve_append(p, &head->fields);
-}
-
-
-ngx_int_t
-ngx_http_hotpath_head_read(ngx_http_hotpath_head_t *head, ngx_str_t *text)
-{
-    u_char                         *p;
-    ngx_http_hotpath_head_fixed_t   fixed;
-
-    if (text->len < sizeof(ngx_http_hotpath_head_fixed_t)) {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(&fixed, text->data, sizeof(ngx_http_hotpath_head_fixed_t));
-    p = text->data + sizeof(ngx_http_hotpath_head_fixed_t);
-
-    if (fixed.version != NGX_HTTP_HOTPATH_HEAD_VERSION
-        || fixed.media_len > fixed.type_len
-        || (uint64_t) fixed.type_len + fixed.etag_len
-           + fixed.last_modified_len + fixed.fields_len
-           != text->len - sizeof(ngx_http_hotpath_head_fixed_t))
-    {
-        return NGX_ERROR;
-    }
-
-    head->status = fixed.status;
-    head->media_len = fixed.media_len;
-
-    head->type.data = p;
-    head->type.len = fixed.type_len;
-    p += fixed.type_len;
-
-    head->etag.data = p;
-    head->etag.len = fixed.etag_len;
-    p += fixed.etag_len;
-
-    head->last_modified.data = p;
-    head->last_modified.len = fixed.last_modified_len;
-    p += fixed.last_modified_len;
-
-    head->fields.data = p;
-    head->fields.len = fixed.fields_len;
-
-    return NGX_OK;
-}
-
-
-u_char *
-ngx_http_hotpath_field_write(u_char *dst, ngx_str_t *name, ngx_str_t *value)
-{
-    uint16_t  lens[2];
-
-    lens[0] = (uint16_t) name->len;
-    lens[1] = (uint16_t) value->len;
-
-    dst = ngx_cpymem(dst, lens, NGX_HTTP_HOTPATH_FIELD_FIXED);
-    dst = ngx_cpymem(dst, name->data, name->len);
-
-    return ngx_cpymem(dst, value->data, value->len);
-}
-
-
-ngx_int_t
-ngx_http_hotpath_field_next(ngx_str_t *rest, ngx_str_t *name, ngx_str_t *value)
-{
-    size_t    len;
-    uint16_t  lens[2];
-
-    if (rest->len < NGX_HTTP_HOTPATH_FIELD_FIXED) {
-        return NGX_DONE;
-    }
-
-    ngx_memcpy(lens, rest->data, NGX_HTTP_HOTPATH_FIELD_FIXED);
-    len = NGX_HTTP_HOTPATH_FIELD_FIXED + (size_t) lens[0] + lens[1];
-
-    if (rest->len < len) {
-        return NGX_DONE;
-    }
-
-    name->data = rest->data + NGX_HTTP_HOTPATH_FIELD_FIXED;
-    name->len = lens[0];
-    value->data = name->data + lens[0];
-    value->len = lens[1];
-
-    rest->data += len;
-    rest->len -= len;
-
-    return NGX_OK;
-}
-
-
-u_char *
-ngx_http_hotpath_head_document(u_char *dst, uint64_t version,
-    int64_t modified_us)
-{
-    u_char                    etag[18];
-    ngx_uint_t                i;
-    char                      date[HP_HTTP_DATE_LEN];
-    ngx_http_hotpath_head_t   head;
-
-    static const u_char  hex[] = "0123456789abcdef";
-
-    etag[0] = '"';
-
-    for (i = 0; i < 16; i++) {
-        etag[1 + i] = hex[(version >> (60 - 4 * i)) & 0xf];
-    }
-
-    etag[17] = '"';
-
-    head.status = NGX_HTTP_OK;
-    head.type = ngx_http_hotpath_serve_json;
-    head.etag.data = etag;
-    head.etag.len = sizeof(etag);
-    head.last_modified.data = (u_char *) date;
-    head.last_modified.len = 0;
-    ngx_str_null(&head.fields);
-
-    if (modified_us > 0) {
-        /* never later than the answer, whatever the other machine's clock
-         * says (RFC 9110, 8.8.2.1) */
-        hp_http_date_format(date, ngx_min(modified_us / 1000000,
-                                          (int64_t) ngx_time()));
-        head.last_modified.len = HP_HTTP_DATE_LEN;
-    }
-
-    return ngx_http_hotpath_head_write(dst, &head);
 }
 
 
@@ -343,7 +168,8 @@ ngx_http_hotpath_serve_codings(ngx_http_request_t *r,
 
     if (rules->compress_min == 0
         || r->headers_in.accept_encoding == NULL
-        || r != r->main)
+        || r != r->main
+        || ngx_http_hotpath_serve_selects(r, rules))
     {
         return HP_CODING_IDENTITY;
     }
@@ -357,11 +183,10 @@ ngx_http_hotpath_serve_codings(ngx_http_request_t *r,
         return known->codings;
     }
 
-    text.data = value->data;
-    text.len = value->len;
+    text = ngx_http_hotpath_serve_text(value);
 
-    codings = hp_coding_choose(&text, HP_CODING_IDENTITY | HP_CODING_GZIP
-                                      | HP_CODING_BR);
+    codings = hp_coding_choose(&text, HP_CODING_IDENTITY
+                                      | NGX_HTTP_HOTPATH_CODINGS);
 
     if (codings == HP_CODING_BR) {
         codings |= hp_coding_choose(&text, HP_CODING_IDENTITY
@@ -396,11 +221,9 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
     int64_t                          age_ms, ttl_ms;
     uint64_t                         now_ms;
     ngx_int_t                        rc;
-    ngx_str_t                        age, status, etag, length;
-    ngx_buf_t                       *b;
-    ngx_uint_t                       precondition;
-    ngx_chain_t                      out;
-    ngx_table_elt_t                 *h;
+    ngx_str_t                        age, status, etag;
+    ngx_uint_t                       selects;
+    hp_fields_t                      fields;
     ngx_http_hotpath_head_t          head;
     ngx_http_hotpath_serve_block_t  *block;
 
@@ -429,58 +252,16 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
     age_ms = (int64_t) (now_ms - copy->meta.stored_ms);
     ttl_ms = (int64_t) (copy->meta.fresh_ms - now_ms);
 
-    p = block->text;
-
-    age.data = p;
-    p = ngx_http_hotpath_serve_number(p, age_ms > 0 ? age_ms / 1000 : 0);
+    p = block->text + NGX_INT64_LEN;
+    age.data = ngx_http_hotpath_serve_number(p, age_ms > 0
+                                                ? (uint64_t) age_ms / 1000
+                                                : 0);
     age.len = p - age.data;
 
-    status.data = p;
-    /* rounded down, so that it is negative as soon as it is stale */
-    p = ngx_http_hotpath_serve_status(p, rules, how,
-                                      (ttl_ms - (ttl_ms < 0 ? 999 : 0))
+    /* negative as soon as it is stale */
+    p = ngx_http_hotpath_serve_status(p, &status, rules, how,
+                                      (ttl_ms - (ttl_ms > 0 ? 0 : 1000))
                                       / 1000);
-    status.len = p - status.data;
-
-    if (copy->head.len == 0) {
-        return ngx_http_hotpath_serve_unknown(r, rules, &age, &status);
-    }
-
-    etag = head.etag;
-
-    if (copy->coding != HP_CODING_IDENTITY) {
-        p = ngx_http_hotpath_serve_tag(p, &etag, &head.etag, copy->coding);
-    }
-
-    precondition = NGX_OK;
-
-    if ((r->headers_in.if_none_match || r->headers_in.if_modified_since
-         || r->headers_in.if_match || r->headers_in.if_unmodified_since)
-        && head.status == NGX_HTTP_OK && r == r->main && r->err_status == 0)
-    {
-        precondition = ngx_http_hotpath_serve_precondition(r, rules, &head,
-                                                           copy->coding,
-                                                           &etag);
-
-        if (precondition == NGX_HTTP_PRECONDITION_FAILED) {
-            return ngx_http_hotpath_problem(r,
-                                NGX_HTTP_HOTPATH_PROBLEM_PRECONDITION_FAILED);
-        }
-    }
-
-    /* the header */
-
-    r->disable_not_modified = 1;
-
-    if (etag.len) {
-        h = ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_ETAG, &etag);
-        if (h == NULL) {
-            return NGX_ERROR;
-        }
-
-        /* for filters that change a body and so have to make it weak */
-        r->headers_out.etag = h;
-    }
 
     if (ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_AGE, &age) == NULL
         || ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_STATUS, &status)
@@ -489,28 +270,80 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    if (ngx_http_hotpath_serve_fields(r, rules, &head.fields,
-                                      precondition == NGX_HTTP_NOT_MODIFIED)
+    if (copy->head.len == 0) {
+
+        if (rules->compress_min
+            && ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_VARY,
+                                          &ngx_http_hotpath_serve_accept)
+               == NULL)
+        {
+            return NGX_ERROR;
+        }
+
+        return ngx_http_hotpath_problem(r,
+                                   NGX_HTTP_HOTPATH_PROBLEM_DOCUMENT_UNKNOWN);
+    }
+
+    /* which representation */
+
+    etag = head.etag;
+    selects = 0;
+
+    if (copy->coding != HP_CODING_IDENTITY) {
+        p = ngx_http_hotpath_serve_tag(p, &etag, &head.etag, copy->coding);
+
+    } else if (head.status == NGX_HTTP_OK
+               && ngx_http_hotpath_serve_selects(r, rules))
+    {
+        rc = ngx_http_hotpath_serve_wanted(r, rules, &fields);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (rc == NGX_DECLINED) {
+            return ngx_http_hotpath_problem(r,
+                                     NGX_HTTP_HOTPATH_PROBLEM_FIELDS_INVALID);
+        }
+
+        p = ngx_http_hotpath_serve_tag_fields(p, &etag, &fields);
+        selects = 1;
+    }
+
+    rc = NGX_OK;
+
+    if ((r->headers_in.if_none_match || r->headers_in.if_modified_since
+         || r->headers_in.if_match || r->headers_in.if_unmodified_since)
+        && head.status == NGX_HTTP_OK && r == r->main && r->err_status == 0)
+    {
+        rc = ngx_http_hotpath_serve_precondition(r, rules, &head,
+                                                 copy->coding, &etag);
+    }
+
+    if (rc == NGX_HTTP_PRECONDITION_FAILED) {
+        return ngx_http_hotpath_problem(r,
+                                NGX_HTTP_HOTPATH_PROBLEM_PRECONDITION_FAILED);
+    }
+
+    if (rc == NGX_OK && selects
+        && ngx_http_hotpath_serve_select(rules, &fields, &copy->body)
+           != NGX_OK)
+    {
+        return ngx_http_hotpath_problem(r,
+                                     NGX_HTTP_HOTPATH_PROBLEM_FIELDS_INVALID);
+    }
+
+    if (ngx_http_hotpath_serve_fields(r, rules, &head, &etag,
+                                      rc == NGX_HTTP_NOT_MODIFIED)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    /* of 304 only where it is all that the client can know its copy by */
+    /* decided above */
+    r->disable_not_modified = 1;
 
-    if (head.last_modified.len
-        && (precondition != NGX_HTTP_NOT_MODIFIED || etag.len == 0))
-    {
-        h = ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_MODIFIED,
-                                       &head.last_modified);
-        if (h == NULL) {
-            return NGX_ERROR;
-        }
-
-        r->headers_out.last_modified = h;
-    }
-
-    if (precondition == NGX_HTTP_NOT_MODIFIED) {
+    if (rc == NGX_HTTP_NOT_MODIFIED) {
         r->headers_out.status = NGX_HTTP_NOT_MODIFIED;
         r->header_only = 1;
 
@@ -521,9 +354,35 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
         return rc;
     }
 
-    r->headers_out.status = head.status;
-    r->headers_out.content_type = head.type;
-    r->headers_out.content_type_len = head.media_len;
+    if (rules->compress_min && copy->body.len >= rules->compress_min
+        && copy->codings == HP_CODING_IDENTITY && head.codable
+        && how->key.len && !selects
+        && ngx_http_hotpath_serve_codings(r, rules) != HP_CODING_IDENTITY)
+    {
+        ngx_http_hotpath_compress(rules->cache, &how->key,
+                                  copy->meta.version);
+    }
+
+    return ngx_http_hotpath_serve_send(r, &head, copy, block, p);
+}
+
+
+/* All that is not of 304 too; p is free text in the block. */
+
+static ngx_int_t
+ngx_http_hotpath_serve_send(ngx_http_request_t *r,
+    ngx_http_hotpath_head_t *head, ngx_http_hotpath_copy_t *copy,
+    ngx_http_hotpath_serve_block_t *block, u_char *p)
+{
+    ngx_int_t         rc;
+    ngx_str_t         length;
+    ngx_buf_t        *b;
+    ngx_chain_t       out;
+    ngx_table_elt_t  *h;
+
+    r->headers_out.status = head->status;
+    r->headers_out.content_type = head->type;
+    r->headers_out.content_type_len = head->media_len;
     r->headers_out.content_type_lowcase = NULL;
 
     if (copy->coding != HP_CODING_IDENTITY) {
@@ -538,10 +397,12 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
         r->headers_out.content_encoding = h;
     }
 
-    if (head.status != NGX_HTTP_NO_CONTENT) {
-        /* nginx would format the number; both, for filters that ask one */
-        length.data = p;
-        p = ngx_http_hotpath_serve_number(p, copy->body.len);
+    if (head->status != NGX_HTTP_NO_CONTENT) {
+
+        /* where only the number is set, nginx formats it; filters ask it */
+
+        p += NGX_INT64_LEN;
+        length.data = ngx_http_hotpath_serve_number(p, copy->body.len);
         length.len = p - length.data;
 
         h = ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_LENGTH, &length);
@@ -588,22 +449,79 @@ done:
 }
 
 
+/* The names point into a copy in the request's pool. NGX_DECLINED: there are
+ * none. */
+
+static ngx_int_t
+ngx_http_hotpath_serve_wanted(ngx_http_request_t *r,
+    ngx_http_hotpath_cache_rules_t *rules, hp_fields_t *fields)
+{
+    u_char    *p;
+    size_t     len;
+    hp_str_t   text;
+
+    if (ngx_http_hotpath_serve_argument(r, rules, &text) != 1) {
+        return NGX_DECLINED;
+    }
+
+    p = ngx_pnalloc(r->pool, text.len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (hp_param_decode(p, &len, text, 1) != HP_PARAM_OK) {
+        return NGX_DECLINED;
+    }
+
+    text.data = p;
+    text.len = len;
+
+    return hp_fields_parse(fields, text) == 0 ? NGX_OK : NGX_DECLINED;
+}
+
+
+/* In place. NGX_DECLINED: it has no members. */
+
+static ngx_int_t
+ngx_http_hotpath_serve_select(ngx_http_hotpath_cache_rules_t *rules,
+    hp_fields_t *fields, ngx_str_t *body)
+{
+    size_t    len;
+    hp_str_t  text;
+
+    static const hp_str_t  data = HP_STR("data");
+
+    text = ngx_http_hotpath_serve_text(body);
+
+    len = rules->fields_data
+          ? hp_fields_write_list(body->data, text, data, fields)
+          : hp_fields_write(body->data, text, fields);
+
+    if (len == 0) {
+        return NGX_DECLINED;
+    }
+
+    body->len = len;
+
+    return NGX_OK;
+}
+
+
 /*
  * NGX_OK: send it all. The client may hold any of the representations that it
  * takes; *etag becomes the tag of the one that it holds.
  */
 
-static ngx_uint_t
+static ngx_int_t
 ngx_http_hotpath_serve_precondition(ngx_http_request_t *r,
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_head_t *head,
     ngx_uint_t coding, ngx_str_t *etag)
 {
-    u_char           *p;
-    int64_t           modified_s, time_s;
-    ngx_str_t         tags[3], *value;
-    hp_str_t          text, tag;
-    ngx_uint_t        i, n, each, codings;
-    ngx_table_elt_t  *match;
+    u_char      *p;
+    int64_t      modified_s, time_s;
+    ngx_str_t    tags[3];
+    hp_str_t     text;
+    ngx_uint_t   i, n, each, codings;
 
     tags[0] = *etag;
     n = 1;
@@ -629,23 +547,18 @@ ngx_http_hotpath_serve_precondition(ngx_http_request_t *r,
     modified_s = HP_NO_TIME;
 
     if (head->last_modified.len) {
-        text.data = head->last_modified.data;
-        text.len = head->last_modified.len;
-        (void) hp_http_date_parse(&modified_s, text, ngx_time());
+        (void) hp_http_date_parse(&modified_s,
+                            ngx_http_hotpath_serve_text(&head->last_modified),
+                            ngx_time());
     }
 
     /* RFC 9110, 13.2.2: in this order */
 
     if (r->headers_in.if_match) {
-        value = &r->headers_in.if_match->value;
-        text.data = value->data;
-        text.len = value->len;
+        text = ngx_http_hotpath_serve_text(&r->headers_in.if_match->value);
 
         for (i = 0; i < n; i++) {
-            tag.data = tags[i].data;
-            tag.len = tags[i].len;
-
-            if (hp_match(text, tag)) {
+            if (hp_match(text, ngx_http_hotpath_serve_text(&tags[i]))) {
                 break;
             }
         }
@@ -655,9 +568,8 @@ ngx_http_hotpath_serve_precondition(ngx_http_request_t *r,
         }
 
     } else if (r->headers_in.if_unmodified_since && modified_s != HP_NO_TIME) {
-        value = &r->headers_in.if_unmodified_since->value;
-        text.data = value->data;
-        text.len = value->len;
+        text = ngx_http_hotpath_serve_text(
+                                   &r->headers_in.if_unmodified_since->value);
 
         if (hp_http_date_parse(&time_s, text, ngx_time()) == 0
             && modified_s > time_s)
@@ -666,31 +578,23 @@ ngx_http_hotpath_serve_precondition(ngx_http_request_t *r,
         }
     }
 
-    match = r->headers_in.if_none_match;
+    if (r->headers_in.if_none_match) {
+        text = ngx_http_hotpath_serve_text(&r->headers_in.if_none_match->value);
 
-    if (match == NULL) {
-        if (r->headers_in.if_modified_since == NULL) {
-            return NGX_OK;
+        for (i = 0; i < n; i++) {
+            if (hp_none_match(text, ngx_http_hotpath_serve_text(&tags[i]))) {
+                *etag = tags[i];
+                return NGX_HTTP_NOT_MODIFIED;
+            }
         }
 
-        value = &r->headers_in.if_modified_since->value;
-        text.data = value->data;
-        text.len = value->len;
-        tag.len = 0;
+    } else if (r->headers_in.if_modified_since) {
+        text = ngx_http_hotpath_serve_text(
+                                     &r->headers_in.if_modified_since->value);
 
-        return hp_not_modified(NULL, &text, tag, modified_s, ngx_time())
-               ? NGX_HTTP_NOT_MODIFIED : NGX_OK;
-    }
-
-    text.data = match->value.data;
-    text.len = match->value.len;
-
-    for (i = 0; i < n; i++) {
-        tag.data = tags[i].data;
-        tag.len = tags[i].len;
-
-        if (hp_none_match(text, tag)) {
-            *etag = tags[i];
+        if (hp_not_modified(NULL, &text, ngx_http_hotpath_serve_text(etag),
+                            modified_s, ngx_time()))
+        {
             return NGX_HTTP_NOT_MODIFIED;
         }
     }
@@ -734,26 +638,72 @@ ngx_http_hotpath_serve_tag(u_char *dst, ngx_str_t *tag, ngx_str_t *etag,
 }
 
 
-/* Cache-Control, Vary, and what an answer of an upstream has beside them. */
+/* The tag of a selection, which no other selection of that document has. */
+
+static u_char *
+ngx_http_hotpath_serve_tag_fields(u_char *dst, ngx_str_t *etag,
+    hp_fields_t *fields)
+{
+    u_char  *p;
+
+    if (etag->len == 0) {
+        return dst;
+    }
+
+    p = ngx_cpymem(dst, etag->data, etag->len - 1);
+    *p++ = '-';
+    *p++ = 'f';
+    p = ngx_http_hotpath_head_hex(p, hp_fields_hash(fields));
+    *p++ = '"';
+
+    etag->data = dst;
+    etag->len = p - dst;
+
+    return p;
+}
+
+
+/* What the head says; of 304 what RFC 9110, 15.4.5, wants, and Last-Modified
+ * only where it is all that the client can know its copy by. */
 
 static ngx_int_t
 ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
-    ngx_http_hotpath_cache_rules_t *rules, ngx_str_t *fields,
-    ngx_uint_t not_modified)
+    ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_head_t *head,
+    ngx_str_t *etag, ngx_uint_t not_modified)
 {
     ngx_str_t                  rest, name, value;
     ngx_uint_t                 control, vary;
     ngx_table_elt_t           *h;
     ngx_http_hotpath_field_e   field;
 
+    if (etag->len) {
+        h = ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_ETAG, etag);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        /* for filters that change a body and so have to make it weak */
+        r->headers_out.etag = h;
+    }
+
+    if (head->last_modified.len && (!not_modified || etag->len == 0)) {
+        h = ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_MODIFIED,
+                                       &head->last_modified);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        r->headers_out.last_modified = h;
+    }
+
     control = rules->cache_control.len ? 1 : 0;
     vary = rules->compress_min ? 1 : 0;
 
-    rest = *fields;
+    rest = head->fields;
 
     while (ngx_http_hotpath_field_next(&rest, &name, &value) == NGX_OK) {
 
-        field = ngx_http_hotpath_serve_field(&name);
+        field = ngx_http_hotpath_field_kind(&name);
 
         if (not_modified
             && (field == ngx_http_hotpath_field_other
@@ -820,38 +770,6 @@ ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
 }
 
 
-/* What a field of a head is to nginx, and to 304 (RFC 9110, 15.4.5). */
-
-static ngx_http_hotpath_field_e
-ngx_http_hotpath_serve_field(ngx_str_t *name)
-{
-    ngx_uint_t  i;
-
-    static struct {
-        ngx_str_t                  name;
-        ngx_http_hotpath_field_e   field;
-    } known[] = {
-        { ngx_string("Cache-Control"), ngx_http_hotpath_field_control },
-        { ngx_string("Content-Encoding"), ngx_http_hotpath_field_encoding },
-        { ngx_string("Content-Location"), ngx_http_hotpath_field_kept },
-        { ngx_string("Date"), ngx_http_hotpath_field_date },
-        { ngx_string("Expires"), ngx_http_hotpath_field_kept },
-        { ngx_string("Server"), ngx_http_hotpath_field_server },
-        { ngx_string("Vary"), ngx_http_hotpath_field_vary }
-    };
-
-    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (known[i].name.len == name->len
-            && ngx_strncasecmp(known[i].name.data, name->data, name->len) == 0)
-        {
-            return known[i].field;
-        }
-    }
-
-    return ngx_http_hotpath_field_other;
-}
-
-
 /* 1 where a Vary already says what ours would. */
 
 static ngx_uint_t
@@ -860,8 +778,7 @@ ngx_http_hotpath_serve_varies(ngx_str_t *value)
     int       rc;
     hp_str_t  rest, name;
 
-    rest.data = value->data;
-    rest.len = value->len;
+    rest = ngx_http_hotpath_serve_text(value);
 
     for ( ;; ) {
         rc = hp_vary_next(&rest, &name);
@@ -907,23 +824,32 @@ ngx_http_hotpath_serve_status_size(ngx_http_hotpath_cache_rules_t *rules,
 }
 
 
+/* Into the text at p; gives the end of what it took of it. */
+
 static u_char *
-ngx_http_hotpath_serve_status(u_char *p, ngx_http_hotpath_cache_rules_t *rules,
-    ngx_http_hotpath_how_t *how, int64_t ttl_s)
+ngx_http_hotpath_serve_status(u_char *p, ngx_str_t *value,
+    ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_how_t *how,
+    int64_t ttl_s)
 {
-    size_t             i, len;
-    hp_cache_status_t  status;
+    u_char             *first;
+    size_t              i, len;
+    hp_cache_status_t   status;
+
+    static const u_char  hit[] = "Hotpath; hit; ttl=";
 
     if (ngx_http_hotpath_serve_plain(rules, how)) {
-        p = ngx_cpymem(p, ngx_http_hotpath_serve_hit.data,
-                       ngx_http_hotpath_serve_hit.len);
+        p += sizeof(hit) + NGX_INT64_LEN;
+        first = ngx_http_hotpath_serve_number(p, ttl_s < 0 ? -ttl_s : ttl_s);
 
         if (ttl_s < 0) {
-            *p++ = '-';
-            ttl_s = -ttl_s;
+            *--first = '-';
         }
 
-        return ngx_http_hotpath_serve_number(p, ttl_s);
+        value->data = first - (sizeof(hit) - 1);
+        value->len = p - value->data;
+        ngx_memcpy(value->data, hit, sizeof(hit) - 1);
+
+        return p;
     }
 
     ngx_memzero(&status, sizeof(hp_cache_status_t));
@@ -935,8 +861,7 @@ ngx_http_hotpath_serve_status(u_char *p, ngx_http_hotpath_cache_rules_t *rules,
     status.hit = (how->fwd == HP_FWD_NONE);
     status.has_ttl = 1;
     status.ttl_s = ttl_s;
-    status.detail.data = how->detail.data;
-    status.detail.len = how->detail.len;
+    status.detail = ngx_http_hotpath_serve_text(&how->detail);
 
     len = HP_CACHE_STATUS_MAX(sizeof("Hotpath") - 1 + how->detail.len
                               + how->key.len);
@@ -951,114 +876,41 @@ ngx_http_hotpath_serve_status(u_char *p, ngx_http_hotpath_cache_rules_t *rules,
         }
     }
 
-    return p + hp_cache_status_write(p, len, &status);
+    value->data = p;
+    value->len = hp_cache_status_write(p, len, &status);
+
+    return p + value->len;
 }
 
+
+/* The digits of n, so that they end at end; gives where they begin. */
 
 static u_char *
-ngx_http_hotpath_serve_number(u_char *p, uint64_t n)
+ngx_http_hotpath_serve_number(u_char *end, uint64_t n)
 {
-    u_char    *last, *end;
-    uint64_t   rest;
+    u_char  *p;
 
-    last = p;
+    static const u_char  pairs[] =
+        "00010203040506070809101112131415161718192021222324"
+        "25262728293031323334353637383940414243444546474849"
+        "50515253545556575859606162636465666768697071727374"
+        "75767778798081828384858687888990919293949596979899";
 
-    for (rest = n; rest >= 10; rest /= 10) {
-        last++;
+    p = end;
+
+    while (n >= 100) {
+        p -= 2;
+        ngx_memcpy(p, &pairs[2 * (n % 100)], 2);
+        n /= 100;
     }
 
-    end = last + 1;
-
-    for ( ;; ) {
-        *last = (u_char) ('0' + n % 10);
-        n /= 10;
-
-        if (last == p) {
-            return end;
-        }
-
-        last--;
-    }
-}
-
-
-/* 404: nobody has it. */
-
-static ngx_int_t
-ngx_http_hotpath_serve_unknown(ngx_http_request_t *r,
-    ngx_http_hotpath_cache_rules_t *rules, ngx_str_t *age, ngx_str_t *status)
-{
-    if (ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_AGE, age) == NULL
-        || ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_STATUS, status)
-           == NULL)
-    {
-        return NGX_ERROR;
+    if (n >= 10) {
+        p -= 2;
+        ngx_memcpy(p, &pairs[2 * n], 2);
+        return p;
     }
 
-    if (rules->compress_min
-        && ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_VARY,
-                                      &ngx_http_hotpath_serve_accept)
-           == NULL)
-    {
-        return NGX_ERROR;
-    }
+    *--p = (u_char) ('0' + n);
 
-    return ngx_http_hotpath_problem(r,
-                                   NGX_HTTP_HOTPATH_PROBLEM_DOCUMENT_UNKNOWN);
-}
-
-
-void
-ngx_http_hotpath_serve_times(ngx_http_hotpath_cache_rules_t *rules,
-    ngx_http_hotpath_cache_meta_t *meta)
-{
-    meta->stored_ms = ngx_http_hotpath_now_ms();
-    meta->fresh_ms = meta->stored_ms
-                     + ngx_http_hotpath_serve_jitter(meta->negative
-                                                     ? rules->negative_ttl
-                                                     : rules->ttl,
-                                                     rules->jitter);
-    meta->revalidate_ms = meta->fresh_ms + rules->revalidate;
-    meta->stale_ms = meta->fresh_ms + ngx_max(rules->stale,
-                                              rules->revalidate);
-}
-
-
-/* Between ttl less percent of it and ttl, so that what was stored together
- * does not expire together. */
-
-static uint64_t
-ngx_http_hotpath_serve_jitter(ngx_msec_t ttl_ms, ngx_uint_t percent)
-{
-    uint64_t  range_ms;
-
-    static uint64_t  state;      /* this worker's; xorshift64 */
-
-    range_ms = (uint64_t) ttl_ms * percent / 100;
-
-    if (range_ms == 0) {
-        return ttl_ms;
-    }
-
-    if (state == 0) {
-        state = ((uint64_t) ngx_random() << 32) ^ (uint64_t) ngx_random()
-                ^ ((uint64_t) ngx_pid << 16) ^ 1;
-    }
-
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-
-    return ttl_ms - state % (range_ms + 1);
-}
-
-
-uint64_t
-ngx_http_hotpath_now_ms(void)
-{
-    ngx_time_t  *tp;
-
-    tp = ngx_timeofday();
-
-    return (uint64_t) tp->sec * 1000 + tp->msec;
+    return p;
 }

@@ -6,8 +6,8 @@
  * Memory of pools is malloc's, remembered in the pool and freed by
  * shim_pool_reset(). A zone is an anonymous shared mapping, so that processes
  * forked later share it as nginx's workers do. The last configuration or log
- * message is kept in shim_message. Included by tests/unit/test_cache.c and
- * tests/bench/cache.c, once, before the room.
+ * message is kept in shim_message. Included by tests/unit/test_cache.c, _head.c
+ * and tests/bench/cache.c, once, before the room.
  */
 #ifndef NGINX_SHIM_H
 #define NGINX_SHIM_H
