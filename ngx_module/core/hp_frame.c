@@ -239,6 +239,28 @@ int hp_event_group_next(hp_frame_reader_t *reader, hp_event_t *event)
     return 1;
 }
 
+int hp_doc_key_valid(hp_str_t key)
+{
+    const unsigned char *p, *end;
+    unsigned len;
+
+    if (key.len == 0 || key.len > HP_DOC_KEY_MAX) {
+        return 0;
+    }
+
+    end = key.data + key.len;
+
+    for (p = key.data; p < end; p += len) {
+        len = hp_utf8_length(p, end);
+
+        if (len == 0 || *p == '\0') {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
 void hp_push_header(unsigned char dst[HP_PUSH_HEADER], const hp_push_t *push)
 {
     dst = put_bytes(dst, "HPP", 3);

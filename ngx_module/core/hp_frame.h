@@ -82,6 +82,10 @@ typedef struct {
     hp_str_t document;
 } hp_doc_t;
 
+/* 1 where a document may have that key: 1 to HP_DOC_KEY_MAX bytes of UTF-8
+ * without U+0000, which is what Postgres takes. */
+int hp_doc_key_valid(hp_str_t key);
+
 void hp_push_header(unsigned char dst[HP_PUSH_HEADER], const hp_push_t *push);
 
 /* 0, or -1 where the header is not that of a push. */

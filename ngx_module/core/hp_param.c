@@ -65,12 +65,14 @@ const char *hp_param_code(hp_param_status_t status)
         [HP_PARAM_BAD_CHOICE] = "param_choice",
         [HP_PARAM_BAD_ESCAPE] = "param_escape",
         [HP_PARAM_BAD_NUL] = "param_nul",
+        [HP_PARAM_BAD_REPEAT] = "param_repeat",
     };
 
     return codes[status];
 }
 
-/* -1 not a number as it has to be written, 1 one that int64_t cannot hold. */
+/* -1 not a number as it has to be written, 1 one that int64_t cannot hold:
+ * *number is then the end that it is beyond. */
 static int read_int(hp_str_t text, int64_t *number)
 {
     const unsigned char *p, *end;
@@ -106,6 +108,7 @@ static int read_int(hp_str_t text, int64_t *number)
     }
 
     if (value > limit) {
+        *number = negative ? INT64_MIN : INT64_MAX;
         return 1;
     }
 
@@ -492,6 +495,29 @@ int hp_param_next(hp_str_t *rest, hp_str_t *name, hp_str_t *value)
     return 0;
 }
 
+int hp_param_named(hp_str_t given, hp_str_t name)
+{
+    unsigned char decoded[3 * HP_PARAM_NAME_MAX];
+    size_t len;
+
+    if (given.len < name.len || given.len > 3 * name.len ||
+        name.len > HP_PARAM_NAME_MAX || name.len == 0) {
+        return 0;
+    }
+
+    if (given.len == name.len && memcmp(given.data, name.data, name.len) == 0) {
+        return 1;
+    }
+
+    if (memchr(given.data, '%', given.len) == NULL &&
+        memchr(given.data, '+', given.len) == NULL) {
+        return 0;
+    }
+
+    return hp_param_decode(decoded, &len, given, 1) == HP_PARAM_OK &&
+           len == name.len && memcmp(decoded, name.data, len) == 0;
+}
+
 int hp_param_find(hp_str_t query, hp_str_t name, hp_str_t *value)
 {
     hp_str_t other, given;
@@ -500,11 +526,8 @@ int hp_param_find(hp_str_t query, hp_str_t name, hp_str_t *value)
     count = 0;
 
     while (count < 2 && hp_param_next(&query, &other, &given)) {
-        if (other.len == name.len &&
-            memcmp(other.data, name.data, name.len) == 0) {
-            if (count++ == 0) {
-                *value = given;
-            }
+        if (hp_param_named(other, name) && count++ == 0) {
+            *value = given;
         }
     }
 

@@ -29,6 +29,7 @@
 #define HP_PARAM_LENGTH_MAX 1024 /* of any */
 #define HP_PARAM_CHOICES 64
 #define HP_PARAM_CHOICE_MAX 64
+#define HP_PARAM_NAME_MAX 64 /* of an argument that is looked for */
 
 typedef enum {
     HP_PARAM_INT = 0, /* also uint */
@@ -48,7 +49,8 @@ typedef enum {
     HP_PARAM_BAD_CHARACTERS, /* a character that the rule does not have */
     HP_PARAM_BAD_CHOICE,     /* none of the enum's names */
     HP_PARAM_BAD_ESCAPE,     /* '%' without two hexadecimal digits */
-    HP_PARAM_BAD_NUL         /* a zero byte, escaped or not */
+    HP_PARAM_BAD_NUL,        /* a zero byte, escaped or not */
+    HP_PARAM_BAD_REPEAT      /* there more than once: for the caller to say */
 } hp_param_status_t;
 
 /* A stable code for a problem document, such as "param_range". */
@@ -74,7 +76,9 @@ typedef struct {
     unsigned text_len; /* 0: what was given is the one spelling */
 } hp_param_value_t;
 
-/* Checks a decoded value. *value means something with HP_PARAM_OK only. */
+/* Checks a decoded value. *value means something with HP_PARAM_OK only; but
+ * with HP_PARAM_BAD_RANGE its number is the one given, or the end of int64_t
+ * that it is beyond. */
 hp_param_status_t hp_param_check(const hp_param_rule_t *rule, hp_str_t text,
                                  hp_param_value_t *value);
 
@@ -89,8 +93,13 @@ hp_param_status_t hp_param_decode(unsigned char *dst, size_t *len, hp_str_t raw,
  * end. Empty pieces between two '&' count for nothing. */
 int hp_param_next(hp_str_t *rest, hp_str_t *name, hp_str_t *value);
 
-/* How often an argument of that name (not empty, compared as it stands there)
- * is in the query: 0, 1, or 2 for more; *value is the first one's. */
+/* 1 where given, as it stands in a query string, is that name (1 to
+ * HP_PARAM_NAME_MAX bytes): in either spelling, escaped or not, as whoever is
+ * behind us may decode it. */
+int hp_param_named(hp_str_t given, hp_str_t name);
+
+/* How often an argument of that name is in the query: 0, 1, or 2 for more;
+ * *value is the first one's. */
 int hp_param_find(hp_str_t query, hp_str_t name, hp_str_t *value);
 
 #endif

@@ -5,9 +5,10 @@
  * The input is a rule, a value and a document, each up to the next zero byte.
  * A rule may be any bytes; whatever the compiled one takes must be inside its
  * bounds and taken again in the one spelling that came out. Decoding must undo
- * an encoding of every byte, and never write more than it reads. A selection of
- * fields from any bytes stays inside its buffer; from a checked object it is a
- * valid object again, whose selection is itself.
+ * an encoding of every byte, which is the same name of an argument, and never
+ * write more than it reads. A selection of fields from any bytes stays inside
+ * its buffer; from a checked object it is a valid object again, whose selection
+ * is itself.
  *
  * A wrong answer aborts; everything is read from blocks of exactly its size.
  * Run by make -C tests/fuzz.
@@ -108,6 +109,8 @@ static void check_decode(hp_str_t raw)
 
     copy.data = encoded;
     copy.len = 3 * raw.len;
+    MUST(hp_param_named(copy, raw) ==
+         (raw.len >= 1 && raw.len <= HP_PARAM_NAME_MAX));
     status = hp_param_decode(encoded, &len, copy, 1);
     MUST(status == HP_PARAM_OK && len == raw.len);
     MUST(len == 0 || memcmp(encoded, raw.data, len) == 0);

@@ -582,6 +582,52 @@ static void test_version_text(void **state)
     }
 }
 
+static void test_keys(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t len;
+        int valid;
+    } cases[] = {
+        {"", 0, 0},
+        {"a", 1, 1},
+        {"a b/c:d%", 8, 1},
+        {"\x01\x7f", 2, 1},
+        {"a\0b", 3, 0},
+        {"\0", 1, 0},
+        {"\xc3\xa4", 2, 1},
+        {"\xc3", 1, 0},
+        {"\xe2\x82\xac", 3, 1},
+        {"\xe2\x82", 2, 0},
+        {"\xf0\x9f\x98\x80", 4, 1},
+        {"\xf0\x9f\x98", 3, 0},
+        {"\xff", 1, 0},
+        {"\xc0\x80", 2, 0},
+        {"\xed\xa0\x80", 3, 0},
+        {"\xf4\x90\x80\x80", 4, 0},
+    };
+
+    unsigned char many[HP_DOC_KEY_MAX + 1];
+    hp_str_t copy;
+    size_t i;
+
+    (void)state;
+
+    for (i = 0; i < COUNT_OF(cases); i++) {
+        copy = exact(cases[i].text, cases[i].len);
+        assert_int_equal(hp_doc_key_valid(copy), cases[i].valid);
+        drop(&copy);
+    }
+
+    memset(many, 'k', sizeof(many));
+
+    for (i = HP_DOC_KEY_MAX - 1; i <= sizeof(many); i++) {
+        copy = exact(many, i);
+        assert_int_equal(hp_doc_key_valid(copy), i <= HP_DOC_KEY_MAX);
+        drop(&copy);
+    }
+}
+
 /* The golden payloads are what the event scanner would have let through. */
 static void test_payloads_are_json(void **state)
 {
@@ -619,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_random_events),
         cmocka_unit_test(test_count_limit),
         cmocka_unit_test(test_version_text),
+        cmocka_unit_test(test_keys),
         cmocka_unit_test(test_payloads_are_json),
     };
 

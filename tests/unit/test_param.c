@@ -306,6 +306,23 @@ static void test_int_edges(void **state)
         assert_true(value.number == number);
         assert_true(value.number == strtoll(text, NULL, 10));
     }
+
+    /* what is out of range is known as far as int64_t reaches */
+    assert_null(hp_param_rule(&rule, text_of("int(5..10)")));
+    assert_int_equal(hp_param_check(&rule, text_of("-3"), &value),
+                     HP_PARAM_BAD_RANGE);
+    assert_true(value.number == -3);
+    assert_int_equal(hp_param_check(&rule, text_of("11"), &value),
+                     HP_PARAM_BAD_RANGE);
+    assert_true(value.number == 11);
+    assert_int_equal(
+        hp_param_check(&rule, text_of("9223372036854775808"), &value),
+        HP_PARAM_BAD_RANGE);
+    assert_true(value.number == INT64_MAX);
+    assert_int_equal(
+        hp_param_check(&rule, text_of("-99999999999999999999"), &value),
+        HP_PARAM_BAD_RANGE);
+    assert_true(value.number == INT64_MIN);
 }
 
 /* ---- decoding ---- */
@@ -438,6 +455,49 @@ static void test_query(void **state)
     assert_int_equal(hp_param_find(query, text_of("c"), &value), 0);
     assert_int_equal(hp_param_find(query, text_of("limi"), &value), 0);
     drop(&query);
+
+    /* whoever decodes names sees the second one as well */
+    query = exact_text("limit=5&%6Cimi%74=6&a+b=1&%6cimits=7&%zz=8");
+    assert_int_equal(hp_param_find(query, text_of("limit"), &value), 2);
+    assert_same(value, text_of("5"));
+    assert_int_equal(hp_param_find(query, text_of("a b"), &value), 1);
+    assert_same(value, text_of("1"));
+    assert_int_equal(hp_param_find(query, text_of("limits"), &value), 1);
+    drop(&query);
+}
+
+static void test_named(void **state)
+{
+    char given[3 * HP_PARAM_NAME_MAX + 4], name[HP_PARAM_NAME_MAX + 2];
+    hp_str_t copy;
+    size_t len, i;
+
+    (void)state;
+
+    for (len = 1; len <= HP_PARAM_NAME_MAX + 1; len++) {
+        memset(name, 'n', len);
+        name[len] = '\0';
+
+        for (i = 0; i < len; i++) {
+            memcpy(given + 3 * i, "%6e", 4);
+        }
+
+        copy = exact_text(given);
+        assert_int_equal(hp_param_named(copy, text_of(name)),
+                         len <= HP_PARAM_NAME_MAX);
+        copy.len--;
+        assert_int_equal(hp_param_named(copy, text_of(name)), 0);
+        copy.len++;
+        drop(&copy);
+
+        copy = exact_text(name);
+        assert_int_equal(hp_param_named(copy, text_of(name)),
+                         len <= HP_PARAM_NAME_MAX);
+        drop(&copy);
+    }
+
+    assert_int_equal(hp_param_named(text_of(""), text_of("")), 0);
+    assert_int_equal(hp_param_named(text_of("N"), text_of("n")), 0);
 }
 
 static void test_codes(void **state)
@@ -452,6 +512,7 @@ static void test_codes(void **state)
     assert_string_equal(hp_param_code(HP_PARAM_BAD_CHOICE), "param_choice");
     assert_string_equal(hp_param_code(HP_PARAM_BAD_ESCAPE), "param_escape");
     assert_string_equal(hp_param_code(HP_PARAM_BAD_NUL), "param_nul");
+    assert_string_equal(hp_param_code(HP_PARAM_BAD_REPEAT), "param_repeat");
 }
 
 int main(void)
@@ -460,7 +521,7 @@ int main(void)
         cmocka_unit_test(test_rules_refused), cmocka_unit_test(test_values),
         cmocka_unit_test(test_empty_null),    cmocka_unit_test(test_int_edges),
         cmocka_unit_test(test_decode),        cmocka_unit_test(test_query),
-        cmocka_unit_test(test_codes),
+        cmocka_unit_test(test_named),         cmocka_unit_test(test_codes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
