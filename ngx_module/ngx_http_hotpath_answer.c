@@ -21,6 +21,11 @@ typedef struct {
 } ngx_http_hotpath_problem_t;
 
 
+static ngx_int_t ngx_http_hotpath_problem_with(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *members,
+    ngx_uint_t retry_s);
+
+
 #define NGX_HTTP_HOTPATH_PROBLEM_ROW(symbol, code, status, retry, title)      \
     { ngx_string(code), status, retry, ngx_string(title) },
 
@@ -108,7 +113,55 @@ ngx_int_t
 ngx_http_hotpath_problem_at(ngx_http_request_t *r,
     ngx_http_hotpath_problem_e problem, size_t offset, ngx_uint_t retry_s)
 {
-    u_char                      *p;
+    u_char     buffer[sizeof(",\"offset\":") + NGX_SIZE_T_LEN];
+    ngx_str_t  members;
+
+    members.data = buffer;
+    members.len = 0;
+
+    if (offset != NGX_HTTP_HOTPATH_NO_OFFSET) {
+        members.len = ngx_sprintf(buffer, ",\"offset\":%uz", offset) - buffer;
+    }
+
+    return ngx_http_hotpath_problem_with(r, problem, &members, retry_s);
+}
+
+
+ngx_int_t
+ngx_http_hotpath_problem_parameter(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *name, const char *reason)
+{
+    u_char     *p;
+    ngx_str_t   members;
+
+    p = ngx_pnalloc(r->pool, sizeof(",\"parameter\":\"\",\"reason\":\"\"")
+                             + name->len + (reason ? ngx_strlen(reason) : 0));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    members.data = p;
+
+    if (name->len) {
+        p = ngx_sprintf(p, ",\"parameter\":\"%V\"", name);
+    }
+
+    if (reason) {
+        p = ngx_sprintf(p, ",\"reason\":\"%s\"", reason);
+    }
+
+    members.len = p - members.data;
+
+    return ngx_http_hotpath_problem_with(r, problem, &members, 0);
+}
+
+
+/* members: more of them, each with a comma before it. */
+
+static ngx_int_t
+ngx_http_hotpath_problem_with(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *members, ngx_uint_t retry_s)
+{
     ngx_str_t                    body, value;
     ngx_http_hotpath_problem_t  *row;
 
@@ -131,21 +184,17 @@ ngx_http_hotpath_problem_at(ngx_http_request_t *r,
     }
 
     body.data = ngx_pnalloc(r->pool, 160 + 2 * row->code.len + row->title.len
-                                     + NGX_SIZE_T_LEN);
+                                     + members->len);
     if (body.data == NULL) {
         return NGX_ERROR;
     }
 
-    p = ngx_sprintf(body.data, "{\"type\":\"urn:hotpath:problem:%V\","
-                    "\"title\":\"%V\",\"status\":%ui,\"code\":\"%V\"",
-                    &row->code, &row->title, row->status, &row->code);
-
-    if (offset != NGX_HTTP_HOTPATH_NO_OFFSET) {
-        p = ngx_sprintf(p, ",\"offset\":%uz", offset);
-    }
-
-    *p++ = '}';
-    body.len = p - body.data;
+    body.len = ngx_sprintf(body.data, "{\"type\":\"urn:hotpath:problem:%V\","
+                           "\"title\":\"%V\",\"status\":%ui,"
+                           "\"code\":\"%V\"%V}",
+                           &row->code, &row->title, row->status, &row->code,
+                           members)
+               - body.data;
 
     return ngx_http_hotpath_send(r, row->status,
                                  &ngx_http_hotpath_problem_type, &body);

@@ -56,7 +56,13 @@
     X(OPERATION_UNKNOWN, "operation_unknown", 404, 0,                         \
       "No such operation is known")                                           \
     X(READ_KEY_INVALID, "read_key_invalid", 400, 0,                           \
-      "The key must have 1 to 1024 bytes, none of them NUL")                  \
+      "The key must be 1 to 1024 bytes of UTF-8 without NUL")                  \
+    X(PARAMETER_REQUIRED, "parameter_required", 400, 0,                       \
+      "A parameter is missing")                                               \
+    X(PARAMETER_INVALID, "parameter_invalid", 400, 0,                         \
+      "A parameter is not what it has to be")                                 \
+    X(PARAMETER_UNKNOWN, "parameter_unknown", 400, 0,                         \
+      "The query has an argument that is not known")                          \
     X(DOCUMENT_UNKNOWN, "document_unknown", 404, 0, "No such document")       \
     X(PRECONDITION_FAILED, "precondition_failed", 412, 0,                     \
       "The document is not the one that If-Match or If-Unmodified-Since "     \
@@ -106,6 +112,10 @@ ngx_int_t ngx_http_hotpath_problem(ngx_http_request_t *r,
     ngx_http_hotpath_problem_e problem);
 ngx_int_t ngx_http_hotpath_problem_at(ngx_http_request_t *r,
     ngx_http_hotpath_problem_e problem, size_t offset, ngx_uint_t retry_s);
+/* With the members "parameter" and "reason"; the name, which may be empty, and
+ * the reason, which may be NULL, need no escapes in JSON. */
+ngx_int_t ngx_http_hotpath_problem_parameter(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *name, const char *reason);
 ngx_int_t ngx_http_hotpath_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t *type, ngx_str_t *body);
 

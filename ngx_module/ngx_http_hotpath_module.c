@@ -3,13 +3,14 @@
  * life of the module; every decision is in a room of its own.
  *
  * Directives are read and merged here and checked against each other, so that
- * `nginx -t` says what does not fit. Phases: preaccess for the limits, content
- * for everything else. init_process starts the backends of each worker in the
- * order in which they depend on one another, exit_process stops them in the
- * reverse. Owns the configuration, in nginx's configuration pool. Directive
- * reference: ngx_module/README.md, which `make lint` compares with the table
- * below. Long because the table, the parsers of its directives and the merge
- * belong before one pair of eyes: a directive is added in one file.
+ * `nginx -t` says what does not fit. Phases: preaccess for the limits,
+ * precontent for parameters, content for everything else. init_process starts
+ * the backends of each worker in the order in which they depend on one another,
+ * exit_process stops them in the reverse. Owns the configuration, in nginx's
+ * configuration pool. Directive reference: ngx_module/README.md, which
+ * `make lint` compares with the table below. Long because the table, the
+ * parsers of its directives and the merge belong before one pair of eyes: a
+ * directive is added in one file.
  */
 
 
@@ -187,6 +188,22 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       ngx_http_set_complex_value_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_hotpath_loc_conf_t, tenant),
+      NULL },
+
+    { ngx_string("hotpath_param"),
+      NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_HTTP_LMT_CONF|NGX_CONF_TAKE3
+                       |NGX_CONF_TAKE4|NGX_CONF_TAKE5,
+      ngx_http_hotpath_param_set,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, param),
+      NULL },
+
+    { ngx_string("hotpath_param_strict"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF
+                        |NGX_HTTP_LMT_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, param.strict),
       NULL },
 
     { ngx_string("hotpath_limit"),
@@ -1081,6 +1098,16 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    /* Of one phase, the handler that comes last is asked first: nobody answers
+     * out of a cache what a parameter refuses. */
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_hotpath_param_handler;
+
     return NGX_OK;
 }
 
@@ -1202,6 +1229,7 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->rules.refresh = NGX_CONF_UNSET_UINT;
     lcf->rules.compress_min = NGX_CONF_UNSET_SIZE;
     lcf->rules.request_control = NGX_CONF_UNSET_PTR;
+    lcf->param.strict = NGX_CONF_UNSET;
     lcf->trusted = NGX_CONF_UNSET_PTR;
 
     return lcf;
@@ -1238,6 +1266,7 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_hotpath_merge_rules(&prev->rules, &conf->rules);
 
+    ngx_http_hotpath_param_merge(&prev->param, &conf->param);
     ngx_http_hotpath_limit_merge(&prev->limit, &conf->limit);
 
     if (clcf->noname && conf->handler == NULL && prev->handler) {

@@ -21,6 +21,7 @@
 #include "ngx_http_hotpath_idempotency.h"
 #include "ngx_http_hotpath_limit.h"
 #include "ngx_http_hotpath_metrics.h"
+#include "ngx_http_hotpath_param.h"
 #include "ngx_http_hotpath_postgres.h"
 #include "ngx_http_hotpath_publish.h"
 #include "ngx_http_hotpath_redis.h"
@@ -91,6 +92,7 @@ typedef struct {
     ngx_http_hotpath_cache_rules_t   rules;        /* the same */
     ngx_str_t                        statement;
 
+    ngx_http_hotpath_param_conf_t    param;
     ngx_http_hotpath_limit_conf_t    limit;
     ngx_array_t                     *trusted;      /* of ngx_cidr_t */
 } ngx_http_hotpath_loc_conf_t;

@@ -108,6 +108,7 @@ ngx_http_hotpath_read_wanted(ngx_http_request_t *r,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_http_hotpath_wanted_t *wanted,
     ngx_http_hotpath_problem_e *problem)
 {
+    hp_str_t    text;
     ngx_int_t   rc;
     ngx_str_t  *key;
 
@@ -139,9 +140,10 @@ ngx_http_hotpath_read_wanted(ngx_http_request_t *r,
         ngx_http_hotpath_uri_rest(r, key);
     }
 
-    if (key->len == 0 || key->len > HP_DOC_KEY_MAX
-        || ngx_strlchr(key->data, key->data + key->len, '\0') != NULL)
-    {
+    text.data = key->data;
+    text.len = key->len;
+
+    if (!hp_doc_key_valid(text)) {
         *problem = NGX_HTTP_HOTPATH_PROBLEM_READ_KEY_INVALID;
         return NGX_DECLINED;
     }

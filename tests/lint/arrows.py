@@ -45,6 +45,7 @@ ALLOWED = {
     "push": ANY,
     "flight": ("shm", "backend"),
     "fetch": ANY,
+    "param": ANY,
     "read": ANY,
     "request": ANY,
     "health": ANY,
