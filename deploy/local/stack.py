@@ -25,6 +25,7 @@ import os
 import pwd
 import random
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -256,6 +257,18 @@ class Stack:
             os.chown(path, entry.pw_uid, entry.pw_gid)
         return path
 
+    @staticmethod
+    def _write_secret(path, user):
+        """A file with a secret that only this user reads; made once."""
+        if os.path.exists(path):
+            return
+        with open(path, "x", encoding="ascii", opener=lambda name, flags:
+                  os.open(name, flags, 0o600)) as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam(user)
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+
     def _process(self, name, user, command, ready, port, **more):
         more.setdefault("env", ENVIRONMENT)
         return Process(name, self.directory, self._as_user(user) + command,
@@ -376,6 +389,7 @@ class Stack:
 
     def _prepare_nginx(self):
         self._owned("nobody", "nginx")
+        self._write_secret(self.path("nginx", "cursor.secret"), "nobody")
         self.write_nginx_conf()
 
     def write_nginx_conf(self):
