@@ -63,6 +63,10 @@
       "A parameter is not what it has to be")                                 \
     X(PARAMETER_UNKNOWN, "parameter_unknown", 400, 0,                         \
       "The query has an argument that is not known")                          \
+    X(CURSOR_INVALID, "cursor_invalid", 400, 0,                               \
+      "The cursor is not one that was given out for this list")               \
+    X(CURSOR_EXPIRED, "cursor_expired", 400, 0,                               \
+      "The cursor is too old; begin with the first page again")               \
     X(DOCUMENT_UNKNOWN, "document_unknown", 404, 0, "No such document")       \
     X(PRECONDITION_FAILED, "precondition_failed", 412, 0,                     \
       "The document is not the one that If-Match or If-Unmodified-Since "     \

@@ -27,6 +27,8 @@ struct ngx_http_hotpath_wanted_s {
     ngx_uint_t                 nparams;
     void                      *data;      /* of lists: for model->page() */
     size_t                     data_size; /* so many bytes are copied */
+    int64_t                    changed_us; /* an entry that was modified before
+                                              is not trusted; 0: any is */
 };
 
 

@@ -18,6 +18,7 @@
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_flight.h"
 #include "ngx_http_hotpath_gather.h"
+#include "ngx_http_hotpath_list.h"
 #include "core/hp_id.h"
 
 
@@ -70,6 +71,8 @@ static void ngx_http_hotpath_merge_rules(
     ngx_http_hotpath_cache_rules_t *prev,
     ngx_http_hotpath_cache_rules_t *conf);
 static char *ngx_http_hotpath_merge_read(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *conf);
+static char *ngx_http_hotpath_merge_documents(ngx_conf_t *cf,
     ngx_http_hotpath_loc_conf_t *conf);
 static ngx_int_t ngx_http_hotpath_cache_control(ngx_conf_t *cf,
     ngx_http_hotpath_cache_rules_t *rules);
@@ -267,6 +270,27 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       ngx_conf_set_str_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_hotpath_loc_conf_t, statement),
+      NULL },
+
+    { ngx_string("hotpath_cursor_secret"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_hotpath_cursor_secret,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, cursors),
+      NULL },
+
+    { ngx_string("hotpath_list"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_list_set,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_list_statement"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, list_statement),
       NULL },
 
     { ngx_string("hotpath_cache"),
@@ -738,16 +762,54 @@ ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_hotpath_loc_conf_t *lcf = conf;
 
-    hp_str_t     model;
-    ngx_str_t   *value, s;
-    ngx_uint_t   i;
+    char                      *rv;
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_hotpath_model_t  *model;
+
+    model = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_model_t));
+    if (model == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    rv = ngx_http_hotpath_model_set(cf, lcf, model);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
 
     value = cf->args->elts;
 
-    model.data = value[1].data;
-    model.len = value[1].len;
+    for (i = 2; i < cf->args->nelts; i++) {
 
-    if (!hp_model_valid(model)) {
+        if (ngx_strncmp(value[i].data, "tag=", 4) == 0 && value[i].len > 4) {
+            model->tag.data = value[i].data + 4;
+            model->tag.len = value[i].len - 4;
+            continue;
+        }
+
+        rv = ngx_http_hotpath_model_option(cf, lcf, &value[i]);
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_hotpath_model_set(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *lcf,
+    ngx_http_hotpath_model_t *model)
+{
+    hp_str_t    name;
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    name.data = value[1].data;
+    name.len = value[1].len;
+
+    if (!hp_model_valid(name)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid read model \"%V\": a lower-case letter "
                            "and then up to 62 of a-z 0-9 _ are allowed",
@@ -755,44 +817,36 @@ ngx_http_hotpath_read(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    lcf->model = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_model_t));
-    if (lcf->model == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    lcf->model->name = value[1];
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strcmp(value[i].data, "shared") == 0) {
-            lcf->shared = 1;
-            continue;
-        }
-
-        if (ngx_strncmp(value[i].data, "key=", 4) == 0 && value[i].len > 4) {
-
-            s.data = value[i].data + 4;
-            s.len = value[i].len - 4;
-
-            if (ngx_http_hotpath_value(cf, &s, &lcf->key) != NGX_OK) {
-                return NGX_CONF_ERROR;
-            }
-
-            continue;
-        }
-
-        if (ngx_strncmp(value[i].data, "tag=", 4) == 0 && value[i].len > 4) {
-            lcf->model->tag.data = value[i].data + 4;
-            lcf->model->tag.len = value[i].len - 4;
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\"", &value[i]);
-        return NGX_CONF_ERROR;
-    }
+    model->name = value[1];
+    lcf->model = model;
 
     return ngx_http_hotpath_handler(cf, lcf, ngx_http_hotpath_read_handler);
+}
+
+
+char *
+ngx_http_hotpath_model_option(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *value)
+{
+    ngx_str_t  s;
+
+    if (ngx_strcmp(value->data, "shared") == 0) {
+        lcf->shared = 1;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value->data, "key=", 4) == 0 && value->len > 4) {
+
+        s.data = value->data + 4;
+        s.len = value->len - 4;
+
+        return ngx_http_hotpath_value(cf, &s, &lcf->key) == NGX_OK
+               ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\"", value);
+    return NGX_CONF_ERROR;
 }
 
 
@@ -1278,6 +1332,8 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->model = prev->model;
         conf->key = prev->key;
         conf->shared = prev->shared;
+        conf->param.more = prev->param.more;
+        conf->param.nmore = prev->param.nmore;
         clcf->handler = prev->handler;
         return NGX_CONF_OK;
     }
@@ -1381,8 +1437,7 @@ ngx_http_hotpath_cache_control(ngx_conf_t *cf,
 static char *
 ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
 {
-    u_char                         *p;
-    ngx_str_t                       sql;
+    char                           *rv;
     ngx_http_hotpath_cache_t       *cache;
     ngx_http_hotpath_model_t       *model, **slot;
     ngx_http_hotpath_main_conf_t   *mcf;
@@ -1392,8 +1447,9 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
 
     if (conf->cache_name.data == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"hotpath_read\" of \"%V\" needs \"hotpath_cache\" in "
-                      "%s:%ui", &model->name, conf->file, conf->line);
+                      "\"hotpath_%s\" of \"%V\" needs \"hotpath_cache\" in "
+                      "%s:%ui", model->page ? "list" : "read", &model->name,
+                      conf->file, conf->line);
         return NGX_CONF_ERROR;
     }
 
@@ -1406,19 +1462,49 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
         return NGX_CONF_ERROR;
     }
 
-    if (mcf->redis == NULL && mcf->postgres == NULL) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"hotpath_read\" of \"%V\" needs \"hotpath_redis\" or "
-                      "\"hotpath_postgres\" at the http level in %s:%ui",
-                      &model->name, conf->file, conf->line);
-        return NGX_CONF_ERROR;
-    }
-
     model->rules = conf->rules;
     model->rules.cache = cache;
     model->rules.fields_data = model->page ? 1 : 0;
 
     if (ngx_http_hotpath_cache_control(cf, &model->rules) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    rv = model->page ? ngx_http_hotpath_list_merge(cf, conf)
+                     : ngx_http_hotpath_merge_documents(cf, conf);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    slot = ngx_array_push(&mcf->models);
+    if (slot == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *slot = model;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_hotpath_merge_documents(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *conf)
+{
+    u_char                        *p;
+    ngx_str_t                      sql;
+    ngx_http_hotpath_model_t      *model;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
+    model = conf->model;
+
+    if (mcf->redis == NULL && mcf->postgres == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"hotpath_read\" of \"%V\" needs \"hotpath_redis\" or "
+                      "\"hotpath_postgres\" at the http level in %s:%ui",
+                      &model->name, conf->file, conf->line);
         return NGX_CONF_ERROR;
     }
 
@@ -1444,13 +1530,6 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
             return NGX_CONF_ERROR;
         }
     }
-
-    slot = ngx_array_push(&mcf->models);
-    if (slot == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    *slot = model;
 
     return NGX_CONF_OK;
 }

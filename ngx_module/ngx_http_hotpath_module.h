@@ -17,6 +17,7 @@
 
 #include "ngx_http_hotpath_answer.h"
 #include "ngx_http_hotpath_cache.h"
+#include "ngx_http_hotpath_cursor.h"
 #include "ngx_http_hotpath_forwarded.h"
 #include "ngx_http_hotpath_idempotency.h"
 #include "ngx_http_hotpath_limit.h"
@@ -47,7 +48,9 @@ struct ngx_http_hotpath_model_s {
     ngx_http_hotpath_cache_rules_t   rules;
     ngx_http_hotpath_statement_t    *statement;
     ngx_str_t                        tag;          /* member whose text is the
-                                                      document's tag */
+                                                      document's tag, or the
+                                                      key of the list that it
+                                                      is in */
     ngx_http_hotpath_page_pt         page;         /* NULL: documents */
 };
 
@@ -61,6 +64,7 @@ typedef struct {
     ngx_http_hotpath_idempotency_t  *operations;   /* NULL: none */
     ngx_http_hotpath_statement_t    *status;       /* NULL: no Postgres */
     ngx_array_t                      models;       /* of model_t * */
+    ngx_http_hotpath_cursors_t      *cursors;      /* NULL: no secret */
     ngx_uint_t                       writes;       /* locations that write */
 
     /* this worker's */
@@ -91,6 +95,7 @@ typedef struct {
     ngx_str_t                        cache_name;   /* hotpath_cache */
     ngx_http_hotpath_cache_rules_t   rules;        /* the same */
     ngx_str_t                        statement;
+    ngx_str_t                        list_statement;
 
     ngx_http_hotpath_param_conf_t    param;
     ngx_http_hotpath_limit_conf_t    limit;
@@ -127,6 +132,13 @@ ngx_int_t ngx_http_hotpath_push_start(ngx_cycle_t *cycle,
  * NGX_ERROR. */
 ngx_int_t ngx_http_hotpath_tenant(ngx_http_request_t *r,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *tenant);
+
+/* The parameters that hotpath_read and hotpath_list have in common: name, key
+ * and shared. The model is the location's then. */
+char *ngx_http_hotpath_model_set(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_http_hotpath_model_t *model);
+char *ngx_http_hotpath_model_option(ngx_conf_t *cf,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *value);
 
 /* What stands in the URI behind a prefix location's name. */
 void ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest);

@@ -15,6 +15,7 @@
 
 #include "ngx_http_hotpath_module.h"
 #include "ngx_http_hotpath_fetch.h"
+#include "ngx_http_hotpath_list.h"
 #include "core/hp_frame.h"
 #include "core/hp_id.h"
 #include "core/hp_json.h"
@@ -232,10 +233,14 @@ ngx_http_hotpath_push_document(ngx_http_hotpath_listener_t *listener,
 
     for (i = 0; i < listener->mcf->models.nelts; i++) {
 
-        if (models[i]->page
-            || models[i]->name.len != name->len
+        if (models[i]->name.len != name->len
             || ngx_memcmp(models[i]->name.data, name->data, name->len) != 0)
         {
+            continue;
+        }
+
+        if (models[i]->page) {
+            ngx_http_hotpath_list_changed(models[i], doc);
             continue;
         }
 

@@ -15,6 +15,7 @@
 
 #include "ngx_http_hotpath_module.h"
 #include "ngx_http_hotpath_fetch.h"
+#include "ngx_http_hotpath_list.h"
 
 
 /* In the last part of its life every so many-th use of a document renews it,
@@ -97,7 +98,8 @@ ngx_http_hotpath_read_handler(ngx_http_request_t *r)
         return ngx_http_hotpath_problem(r, problem);
     }
 
-    return ngx_http_hotpath_read_through(r, &wanted);
+    return wanted.model->page ? ngx_http_hotpath_list(r, &wanted)
+                              : ngx_http_hotpath_read_through(r, &wanted);
 }
 
 
@@ -116,6 +118,7 @@ ngx_http_hotpath_read_wanted(ngx_http_request_t *r,
     wanted->params = NULL;
     wanted->nparams = 0;
     wanted->data_size = 0;
+    wanted->changed_us = 0;
 
     key = &wanted->key;
 
@@ -175,6 +178,12 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
                                     r->pool, &copy);
     if (rc == NGX_ERROR) {
         return NGX_ERROR;
+    }
+
+    if (rc == NGX_OK && copy.meta.modified_us <= wanted->changed_us
+        && wanted->changed_us)
+    {
+        copy.meta.trusted = 0;
     }
 
     now_ms = ngx_http_hotpath_now_ms();

@@ -32,6 +32,10 @@ typedef struct {
     ngx_http_complex_value_t  *request_control;  /* honour the client's
                                                   Cache-Control where this is
                                                   not empty and not "0" */
+    ngx_int_t                (*field)(ngx_http_request_t *r, ngx_str_t *name,
+                                      ngx_str_t *value);  /* NULL, or makes of
+                                                  a field of the head what the
+                                                  request gets */
     unsigned                   status_key:1;   /* the key in Cache-Status */
     unsigned                   fields_data:1;  /* those of the objects in the
                                                   member data */

@@ -712,6 +712,10 @@ ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
             continue;
         }
 
+        if (rules->field && rules->field(r, &name, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
         h = ngx_http_hotpath_header_push(r);
         if (h == NULL) {
             return NGX_ERROR;

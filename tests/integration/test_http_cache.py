@@ -507,7 +507,7 @@ def test_a_large_document_is_coded_in_slices(own_stack):
                 break
             assert answer.headers["content-length"] == str(len(text))
             uncoded += 1
-    assert uncoded >= 10
+    assert uncoded >= 1
     for accept in ("gzip", "br"):
         assert plain(coded(own_stack, name, accept=accept)) == text.encode()
 

@@ -40,6 +40,7 @@ def test_sample_is_loadable(stack, tmp_path, path):
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "ngx_http_hotpath_module.so").symlink_to(
         stack.module)
+    (tmp_path / "cursor.secret").write_text("0123456789abcdef\n")
     done = subprocess.run(
         [stack.nginx, "-t", "-e", "stderr", "-p", str(tmp_path), "-c", path],
         capture_output=True, text=True, timeout=60, check=False,
@@ -121,6 +122,84 @@ def test_change_replaces_what_is_in_memory(stack):
             and amount_of(stack, number) == amount, 15,
             f"GET answers {amount}", every_s=0.002)
     client.close()
+
+
+def order(name, customer, amount, kind="order_placed"):
+    return {"idempotencyKey": key(), "eventType": kind, "payload": {
+        "orderId": name, "customer": customer, "amount": amount,
+        "currency": "EUR"}}
+
+
+def test_orders_become_documents_and_a_list(stack):
+    """One by one and as a list, newest first, renewed as they come."""
+    customer = f"c-{uuid.uuid4()}"
+    path = f"/orders?customer={customer}&limit=2"
+    assert stack.get(path).json() == {
+        "data": [], "nextCursor": None, "hasMore": False}
+    names = [f"{customer}-{number}" for number in range(3)]
+    for number, name in enumerate(names):
+        assert stack.post(order(name, customer, number)).status == 202
+        # long before the ttl of the page
+        wait_until(lambda: name in str(stack.get(path).body), 15,
+                   f"{name} is in the list")
+    document = stack.get(f"/orders/{names[0]}").json()
+    assert set(document) == {
+        "orderId", "customer", "amount", "currency", "placedAt"}
+    first = stack.get(path).json()
+    assert [row["orderId"] for row in first["data"]] == names[:0:-1]
+    assert first["hasMore"]
+    last = stack.get(f"{path}&cursor={first['nextCursor']}").json()
+    assert last == {"data": [document], "nextCursor": None, "hasMore": False}
+
+    # a change keeps its place; what is removed goes
+    stack.post(order(names[1], customer, 99))
+    wait_until(lambda: stack.get(path).json()["data"][1]["amount"] == 99, 15,
+               "the change is in the list")
+    assert [row["orderId"] for row in stack.get(path).json()["data"]] == \
+        names[:0:-1]
+    stack.post({"idempotencyKey": key(), "eventType": "order_removed",
+                "payload": {"orderId": names[1]}})
+    wait_until(lambda: stack.get(f"/orders/{names[1]}").status == 404, 15,
+               "the order is gone")
+    wait_until(lambda: [row["orderId"] for row in stack.get(path).json()
+                        ["data"]] == [names[2], names[0]], 15,
+               "and the list shows it")
+
+    # what comes back is a new one
+    stack.post(order(names[1], customer, 5))
+    wait_until(lambda: [row["orderId"] for row in stack.get(path).json()
+                        ["data"]] == [names[1], names[2]], 15,
+               "it is back, in front")
+    assert stack.sql("SELECT count(*) FROM hotpath.projection_errors"
+                     " WHERE model = 'orders'") == [(0,)]
+
+
+@pytest.mark.parametrize("payload", [
+    {"orderId": "x"}, {"customer": "x", "amount": 1, "currency": "EUR"},
+    {"orderId": "", "customer": "x", "amount": 1, "currency": "EUR"},
+    {"orderId": "x", "customer": "x", "amount": "1", "currency": "EUR"},
+    {"orderId": "x", "customer": "x", "amount": 1, "currency": "euro"},
+    {"orderId": ["x"], "customer": "x", "amount": 1, "currency": "EUR"},
+    {"orderId": "x", "customer": {}, "amount": 1, "currency": "EUR"},
+    {"orderId": "o" * 65, "customer": "x", "amount": 1, "currency": "EUR"},
+    [], "x", None])
+def test_what_is_no_order_is_passed_over(stack, payload):
+    name = key()
+    stack.post({"idempotencyKey": name, "eventType": "order_placed",
+                "payload": payload})
+    (position, partition), = wait_until(
+        lambda: stack.sql("SELECT position, partition FROM hotpath.events"
+                          " WHERE idempotency_key = %s", (name,)), 15,
+        "the event has its row")
+    wait_until(lambda: stack.sql(
+        "SELECT 1 FROM hotpath.projections WHERE model = 'orders'"
+        " AND partition = %s AND position >= %s", (partition, position)), 15,
+        "the projector has passed it")
+    assert stack.sql("SELECT count(*) FROM hotpath.orders"
+                     " WHERE key = 'x' OR position = %s AND partition = %s",
+                     (position, partition)) == [(0,)]
+    assert stack.sql("SELECT count(*) FROM hotpath.projection_errors"
+                     " WHERE model = 'orders'") == [(0,)]
 
 
 def test_repeat_is_one_effect(stack):
