@@ -41,7 +41,7 @@ static int ngx_http_hotpath_param_find_segment(ngx_http_request_t *r,
 static int ngx_http_hotpath_param_find_header(ngx_http_request_t *r,
     ngx_str_t *name, hp_str_t *text);
 static ngx_int_t ngx_http_hotpath_param_unknown(ngx_http_request_t *r,
-    ngx_http_hotpath_param_conf_t *conf, ngx_str_t *name);
+    ngx_http_hotpath_param_conf_t *conf, ngx_str_t *fields, ngx_str_t *name);
 static ngx_uint_t ngx_http_hotpath_param_known(
     ngx_http_hotpath_param_t *params, ngx_uint_t n, hp_str_t name);
 
@@ -725,7 +725,7 @@ ngx_http_hotpath_param_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    rc = ngx_http_hotpath_param_unknown(r, conf, &value);
+    rc = ngx_http_hotpath_param_unknown(r, conf, &lcf->rules.fields, &value);
 
     if (rc == NGX_OK) {
         return NGX_DECLINED;
@@ -754,17 +754,21 @@ refused:
 }
 
 
-/* NGX_DECLINED: the query has an argument that nobody has named; *name is its
- * name where that can be repeated, else empty. */
+/* NGX_DECLINED: the query has an argument that nobody has named, nor is it the
+ * one that selects members (fields; empty: none does). *name is its name where
+ * that can be repeated, else empty. */
 
 static ngx_int_t
 ngx_http_hotpath_param_unknown(ngx_http_request_t *r,
-    ngx_http_hotpath_param_conf_t *conf, ngx_str_t *name)
+    ngx_http_hotpath_param_conf_t *conf, ngx_str_t *fields, ngx_str_t *name)
 {
-    hp_str_t    rest, given, value;
+    hp_str_t    rest, given, value, selection;
     ngx_uint_t  declared;
 
     declared = conf->declared ? conf->declared->nelts : 0;
+
+    selection.data = fields->data;
+    selection.len = fields->len;
 
     rest.data = r->args.data;
     rest.len = r->args.len;
@@ -774,7 +778,8 @@ ngx_http_hotpath_param_unknown(ngx_http_request_t *r,
         if ((declared
              && ngx_http_hotpath_param_known(conf->declared->elts, declared,
                                              given))
-            || ngx_http_hotpath_param_known(conf->more, conf->nmore, given))
+            || ngx_http_hotpath_param_known(conf->more, conf->nmore, given)
+            || (fields->len && hp_param_named(given, selection)))
         {
             continue;
         }

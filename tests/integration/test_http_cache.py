@@ -492,24 +492,28 @@ def test_what_is_small_or_does_not_shrink_is_left(own_stack):
 
 
 def test_a_large_document_is_coded_in_slices(own_stack):
-    """While it is made, requests go on: those for it get it uncoded."""
+    """While it is made, requests go on: those for it get it uncoded. On a busy
+    machine the client may miss that, but not five times."""
     text = text_of(900000)
-    name = pushed(own_stack, text)
-    ask(own_stack, f"/coded/{name}", "Accept-Encoding: gzip")
-    uncoded = 0
-    with RawHTTP(own_stack.ports["http"]) as client:
-        while True:
-            client.send(f"HEAD /coded/{name} HTTP/1.1\r\nHost: t\r\n"
-                        "Accept-Encoding: gzip\r\n\r\n".encode())
-            answer = head_of(client)
-            assert answer.status == 200
-            if "content-encoding" in answer.headers:
-                break
-            assert answer.headers["content-length"] == str(len(text))
-            uncoded += 1
-    assert uncoded >= 1
-    for accept in ("gzip", "br"):
-        assert plain(coded(own_stack, name, accept=accept)) == text.encode()
+
+    def uncoded():
+        name = pushed(own_stack, text)
+        count = 0
+        with RawHTTP(own_stack.ports["http"]) as client:
+            while True:
+                client.send(f"HEAD /coded/{name} HTTP/1.1\r\nHost: t\r\n"
+                            "Accept-Encoding: gzip\r\n\r\n".encode())
+                answer = head_of(client)
+                assert answer.status == 200
+                if "content-encoding" in answer.headers:
+                    break
+                assert answer.headers["content-length"] == str(len(text))
+                count += 1
+        for accept in ("gzip", "br"):
+            assert plain(coded(own_stack, name, accept=accept)) == \
+                text.encode()
+        return count
+    assert any(uncoded() >= 10 for _ in range(5))
 
 
 def test_more_jobs_than_the_queue_holds(own_stack):

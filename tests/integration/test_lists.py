@@ -47,6 +47,7 @@ location = /typed {{
     hotpath_param customer arg uuid;
     hotpath_param from header:X-From string(0..9) default=;
     hotpath_param_strict on;
+    hotpath_fields on;
     hotpath_list orders key=$hotpath_param_customer limit=2,9;
     {LIVE}
 }}
@@ -464,6 +465,10 @@ def test_typed_and_strict(own_stack):
     pages = walk(own_stack, f"/typed?customer={customer.upper()}",
                  {"X-From": "a"})
     assert [len(each) for each in pages] == [2, 2, 1]
+    selected = own_stack.get(f"/typed?customer={customer}&fields=orderId")
+    assert selected.status == 200
+    assert all(set(each) == {"orderId"} for each in selected.json()["data"])
+    assert selected.json()["data"]
     check_problem(own_stack.get(f"/typed?customer={customer}&limit=2&x=1"),
                   400, "parameter_unknown", "x")
     check_problem(own_stack.get("/typed?customer=x"), 400,

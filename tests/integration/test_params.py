@@ -13,7 +13,7 @@ import uuid
 
 import pytest
 
-from servers import Client, local
+from servers import Client, local, wait_until
 from wire import RawHTTP
 
 ECHO = local.free_ports()["http"]
@@ -176,13 +176,22 @@ location = /read {{
 location /events2 {{ hotpath_param v header int; hotpath_write events; }}
 """
 
-STACK = {"without": ("drain", "project"), "http": HTTP, "server": SERVER}
+# one worker: what was asked before is logged before
+STACK = {"workers": 1, "without": ("drain", "project"), "http": HTTP,
+         "server": SERVER}
 
 
 def heard(stack):
-    """What reached the upstream."""
-    with open(stack.path("nginx", "echo.log"), encoding="utf-8") as file:
-        return file.read().splitlines()
+    """What reached the upstream until now; nginx logs after the answer."""
+    mark = f"/default?mark={uuid.uuid4().hex}"
+    stack.get(mark)
+
+    def lines():
+        with open(stack.path("nginx", "echo.log"), encoding="utf-8") as file:
+            found = file.read().splitlines()
+        return found if mark in found else None
+    return [line for line in wait_until(lines, 5, "the log has the mark")
+            if "?mark=" not in line]
 
 
 def check_refused(answer, code, parameter=None, reason=None):
