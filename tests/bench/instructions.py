@@ -3,29 +3,36 @@
 
 Seconds are noisy on a shared machine, instructions are not. One worker
 (master_process off) of the benchmark's configuration runs under valgrind,
-beside a stack of its own that gives it its backends; it is asked twice with
-different numbers of requests, and the difference counts. Requests go out on 64
-connections at once, so that writes form groups. Also prints the functions that
-cost most for the two paths of Hotpath. System calls count as the few
-instructions that enter them: what the kernel does is not in here.
+beside a stack of its own that gives it its backends; each row is asked in two
+lives of that worker with different numbers of requests, and the difference
+counts, in total and for each function. Requests go out on 64 connections at
+once, so that writes form groups; "x16" sends 16 down a connection at once.
 
-    tests/bench/instructions.py [--requests 4096]
+For each row with a reference, the functions in which they differ are listed:
+instructions spent in the function itself (not in what it calls), per request.
+Debian's nginx has no symbols but those that modules may use; a static function
+is named after the one before it in the binary: ngx_http_foo+2 is the second
+unnamed function after ngx_http_foo. Its bounds come from .eh_frame, so nothing
+is counted to a neighbour. HOTPATH_NGINX may name an nginx with symbols.
+
+System calls count as the few instructions that enter them: what the kernel
+does is not in here, so their number per request is listed beside. The processor
+that valgrind plays has no SHA extensions.
+
+    tests/bench/instructions.py [--only NAME ...] [--requests 4096] [--top 30]
 """
 
 import argparse
+import bisect
+import collections
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
-from bench import ACCEPTED, DOCUMENT, ROOT, ROUTES  # noqa: E402
-from servers import TestStack, local, price_set, wait_until  # noqa: E402
+from rig import SMALL, bench_stack, local
+from servers import wait_until
 
 CONNECTIONS = 64
 
@@ -49,71 +56,177 @@ def post(path):
         + body(number)).encode()
 
 
-def answer(sock):
-    """Reads one whole answer; its status line."""
+# name, maker of the n-th request, requests sent at once, name of the row it
+# is compared with
+Row = collections.namedtuple("Row", "name make depth reference")
+ROWS = [
+    Row("return", get(f"/static/{SMALL}"), 1, None),
+    Row("get", get(f"/prices/{SMALL}"), 1, "return"),
+    Row("return_x16", get(f"/static/{SMALL}"), 16, None),
+    Row("get_x16", get(f"/prices/{SMALL}"), 16, "return_x16"),
+    Row("discard", post("/discard"), 1, None),
+    Row("post", post("/events"), 1, "discard"),
+]
+
+
+def read_answers(sock, count):
+    """Reads so many whole answers, each of which must be a success."""
     data = b""
-    while b"\r\n\r\n" not in data:
-        data += sock.recv(65536)
-    head, _, rest = data.partition(b"\r\n\r\n")
-    length = int(re.search(rb"(?i)content-length: (\d+)", head).group(1))
-    while len(rest) < length:
-        rest += sock.recv(65536)
-    return head.split(b"\r\n")[0]
+    while count:
+        head, found, rest = data.partition(b"\r\n\r\n")
+        if found:
+            if not re.match(rb"HTTP/1.1 20[02] ", head):
+                raise SystemExit(head.decode("latin-1"))
+            length = int(re.search(rb"(?i)content-length: (\d+)",
+                                   head).group(1))
+            if len(rest) >= length:
+                data = rest[length:]
+                count -= 1
+                continue
+        more = sock.recv(1 << 20)
+        if not more:
+            raise SystemExit(f"closed with {count} answers missing")
+        data += more
 
 
-def ask(port, make, count, first):
-    socks = [socket.create_connection(("127.0.0.1", port), 60)
+def ask(port, row, count, first):
+    socks = [socket.create_connection((local.HOST, port), 60)
              for _ in range(CONNECTIONS)]
-    for begin in range(0, count, CONNECTIONS):
-        for i, sock in enumerate(socks):
-            sock.sendall(make(first + begin + i))
+    number = first
+    while number < first + count:
         for sock in socks:
-            status = answer(sock)
-            if b" 20" not in status:
-                raise SystemExit(status.decode())
+            sock.sendall(b"".join(row.make(number + i)
+                                  for i in range(row.depth)))
+            number += row.depth
+        for sock in socks:
+            read_answers(sock, row.depth)
     for sock in socks:
         sock.close()
 
 
-def count_run(stack, directory, port, make, count, first):
-    """One life of a worker under callgrind; total instructions and file."""
-    out = os.path.join(directory, f"callgrind.{first}")
+class Names:
+    """Names for the addresses that callgrind found no name for."""
+
+    def __init__(self):
+        self._bounds = {}
+
+    @staticmethod
+    def _read(binary):
+        """Sorted starts of all functions of a binary, and their names."""
+        def run(*command):
+            # readelf's status is 1 where a section of the file is empty
+            return subprocess.run([*command, binary], capture_output=True,
+                                  text=True, check=False).stdout
+        named = {int(address, 16): name for address, name in re.findall(
+            r"^([0-9a-f]+) [TtWi] ([^@\s]+)", run("nm", "-D"), re.M)}
+        starts = sorted(set(named) | {int(start, 16) for start in re.findall(
+            r" FDE .*pc=([0-9a-f]+)\.\.",
+            run("readelf", "--debug-dump=frames"))})
+        names, before, nth = [], os.path.basename(binary), 0
+        for start in starts:
+            if start in named:
+                before, nth = named[start], 0
+            else:
+                nth += 1
+            names.append(before + (f"+{nth}" if nth else ""))
+        return starts, names
+
+    def find(self, binary, name):
+        name = name.partition("'")[0]  # foo'2 is foo, called by itself
+        if not name.startswith("0x") or not os.path.isfile(binary):
+            return name
+        if binary not in self._bounds:
+            self._bounds[binary] = self._read(binary)
+        starts, names = self._bounds[binary]
+        i = bisect.bisect_right(starts, int(name, 16)) - 1
+        return names[i] if i >= 0 else os.path.basename(binary)
+
+
+# What nginx asks the kernel for while it serves; the C library's names.
+SYSTEM_CALLS = {"accept4", "close", "epoll_ctl", "epoll_wait", "futex",
+                "ioctl", "pread64", "read", "readv", "recv", "send",
+                "sendfile64", "setsockopt", "write", "writev"}
+
+
+def read_profile(path, names):
+    """Of a callgrind.out file: function -> instructions spent in itself, and
+    system call -> how often."""
+    spent, calls = collections.Counter(), collections.Counter()
+    known = {"ob": {}, "fn": {}}
+    current = {"ob": "", "fn": ""}
+    inclusive = False
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            match = re.match(r"(c?)(ob|fn)=\((\d+)\)(?: (.*))?", line)
+            if match:
+                called, kind, number, name = match.groups()
+                name = known[kind].setdefault(number, name)
+                if called:
+                    callee = name
+                else:
+                    current[kind] = name
+            elif line.startswith("calls="):
+                inclusive = True  # the next line is the callee's cost
+                if callee in SYSTEM_CALLS and "libc" not in current["ob"]:
+                    calls[callee] += int(line[6:].split()[0])
+            elif line[0].isdigit() or line[0] in "+-*":
+                if not inclusive:
+                    name = names.find(current["ob"], current["fn"])
+                    spent[name] += int(line.split()[1])
+                inclusive = False
+    return spent, calls
+
+
+def count_run(stack, row, count, first, names):
+    """One life of a worker under callgrind: see read_profile()."""
+    directory, port = stack.path("nginx"), stack.ports["http"]
+    out = os.path.join(directory, "callgrind.out")
     process = subprocess.Popen(
-        ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}",
+        ["valgrind", "-q", "--tool=callgrind", "--dump-instr=no",
+         f"--callgrind-out-file={out}",
          stack.nginx, "-e", "stderr", "-p", directory, "-c",
          os.path.join(directory, "nginx.conf")],
-        stderr=subprocess.PIPE)
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: local.http_status(port, "/health/ready") == 200, 60,
+        wait_until(lambda: local.http_status(port, "/health/ready") == 200, 120,
                    "nginx under valgrind is ready")
-        ask(port, make, count, first)
+        ask(port, row, count, first)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    with open(out, encoding="utf-8") as file:
-        total = re.findall(r"^(?:totals|summary): (\d+)", file.read(), re.M)
-    return int(total[-1]), out
+        process.wait(timeout=120)
+    return read_profile(out, names)
+
+
+def print_difference(spent, reference, top):
+    """Markdown: the functions in which two rows differ most."""
+    rows = [(spent[name] - reference[name], name)
+            for name in set(spent) | set(reference)]
+    rows.sort(key=lambda row: -abs(row[0]))
+    print("\n| function | ours | reference | difference |")
+    print("| --- | ---: | ---: | ---: |")
+    for difference, name in rows[:top]:
+        print(f"| {name} | {spent[name]:,.1f} | {reference[name]:,.1f} |"
+              f" {difference:+,.1f} |")
+    rest = [name for _, name in rows[top:]]
+    ours, theirs = (sum(each[name] for name in rest)
+                    for each in (spent, reference))
+    print(f"| {len(rest)} others | {ours:,.1f} | {theirs:,.1f} |"
+          f" {ours - theirs:+,.1f} |\n", flush=True)
 
 
 def main():
+    known = {row.name: row for row in ROWS}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=4096)
+    parser.add_argument("--top", type=int, default=30)
+    parser.add_argument("--only", nargs="+", choices=known,
+                        help="these rows, and what they are compared with")
     args = parser.parse_args()
-    few, many = CONNECTIONS * 8, CONNECTIONS * 8 + args.requests
+    chosen = set(args.only or known)
+    chosen |= {known[name].reference for name in chosen}
 
-    base = os.path.join(ROOT, "var", "bench")
-    os.makedirs(base, exist_ok=True)
-    directory = tempfile.mkdtemp(dir=base)
-    os.chmod(directory, 0o755)
-    stack = TestStack(directory, workers=1, routes=ROUTES.format(
-        accepted=ACCEPTED, document=DOCUMENT))
-    try:
-        stack.up()
-        wait_until(lambda: stack.post(
-            price_set("bench-1", 42, 19.99)).status == 202, 30,
-            "the first event is accepted")
-        wait_until(lambda: stack.get("/prices/42").status == 200, 30,
-                   "the document is served")
+    names, results, first = Names(), {}, 0
+    with bench_stack() as stack:
         # The same configuration, one process, the stack's own nginx gone.
         stack.stop("nginx")
         conf = stack.path("nginx", "nginx.conf")
@@ -123,31 +236,33 @@ def main():
         with open(conf, "w", encoding="utf-8") as file:
             file.write(f"master_process off; {user}\n" + text)
 
-        print(f"{'':24} instructions/request")
-        first = 0
-        for name, make in (("GET return 200", get("/static")),
-                           ("GET from the zone", get("/prices/42")),
-                           ("POST body discarded", post("/discard")),
-                           ("POST to PubAck", post("/events"))):
-            totals = []
-            for count in (few, many):
-                first += many
-                total, out = count_run(stack, stack.path("nginx"),
-                                       stack.ports["http"], make, count,
-                                       first)
-                totals.append(total)
-            print(f"{name:24} {(totals[1] - totals[0]) // args.requests:8,}",
-                  flush=True)
-            if "zone" in name or "PubAck" in name:
-                text = subprocess.run(
-                    ["callgrind_annotate", "--threshold=60", out],
-                    capture_output=True, text=True, check=True).stdout
-                for line in re.findall(r"^ *[\d,]+ \( *[\d.]+%\) .*", text,
-                                       re.M)[1:13]:
-                    print("    " + line.strip()[:100])
-    finally:
-        stack.down()
-        shutil.rmtree(directory, ignore_errors=True)
+        for row in ROWS:
+            if row.name not in chosen:
+                continue
+            # Whole turns of all connections, and some before those that
+            # count, in which the worker becomes warm.
+            turn = CONNECTIONS * row.depth
+            more = -(-args.requests // turn) * turn
+            lives = []
+            for count in (turn * 4, turn * 4 + more):
+                lives.append(count_run(stack, row, count, first, names))
+                first += count
+            spent, calls = (collections.Counter({
+                name: (many[name] - few[name]) / more
+                for name in set(few) | set(many)}) for few, many in zip(*lives))
+            results[row.name] = spent
+            total = sum(spent.values())
+            print(f"{row.name:12} {total:8,.0f} instructions/request; "
+                  + ", ".join(f"{count:.2f} {name}" for name, count in
+                              calls.most_common() if count >= 0.005),
+                  end="", flush=True)
+            if row.reference:
+                reference = results[row.reference]
+                theirs = sum(reference.values())
+                print(f"; {total - theirs:+,.0f} to {row.reference}")
+                print_difference(spent, reference, args.top)
+            else:
+                print()
 
 
 if __name__ == "__main__":

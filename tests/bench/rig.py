@@ -1,0 +1,193 @@
+"""What every benchmark in this directory stands on: a stack, a load, a clock.
+
+The stack is the shipped configuration with one nginx worker and no limit in
+the way, below var/bench, with two documents put into the read model as they
+are; the same nginx gives the same bytes by `return 200`. The load is wrk with
+one thread, because a faster client would only take processor time from the
+server it shares two cores with. The clock is wrk's for requests a second, and
+/proc/PID/stat, summed over a server's processes, for requests per second of
+processor time: the second says more where client and server share cores.
+
+Owns the directory of its stack and removes it. Whatever a wrk run saw that is
+not 2xx ends the benchmark; so does an answer that check() finds wrong. Used by
+bench.py, peers.py and instructions.py, which say what is compared with what.
+"""
+
+import collections
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.dirname(HERE))
+from servers import TestStack, local  # noqa: E402
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def document(size):
+    """JSON of exactly so many bytes, without a character that needs quoting
+    in nginx's configuration, VCL or Lua."""
+    head = (f'{{"productId":{size},"amount":19.99,"currency":"EUR",'
+            '"lastUpdatedAt":"2026-01-31T12:00:00.123456Z","note":"')
+    return head + ("all work and no play " * (size // 20 + 1)
+                   )[:size - len(head) - 2] + '"}'
+
+
+# The key of a document is its size. The large one is as near to 4 KiB as a
+# `return` can hold: a word of nginx's configuration has less than 4,096
+# bytes, and one put together from variables would be copied at each request,
+# which would make the reference slower than it is.
+SMALL, LARGE = 120, 4080
+DOCUMENTS = {str(size): document(size) for size in (SMALL, LARGE)}
+
+ACCEPTED = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
+            '"status":"accepted"}')
+
+# No limit stands in the way of what is measured.
+ROUTES = f"""
+keepalive_requests 1000000000;
+location = /events {{ hotpath_write events; hotpath_partition_key
+    payload=productId; }}
+location /prices/ {{ hotpath_read prices; hotpath_cache documents ttl=1d; }}
+location = /health/live {{ hotpath_health live; }}
+location = /health/ready {{ hotpath_health ready; }}
+location = /metrics {{ hotpath_metrics; }}
+default_type application/json;
+location = /discard {{ return 202 '{ACCEPTED}'; }}
+""" + "".join(f"location = /static/{key} {{ return 200 '{text}'; }}\n"
+              for key, text in DOCUMENTS.items())
+
+
+@contextlib.contextmanager
+def scratch():
+    """A directory below var/bench that servers of other users may enter."""
+    base = os.path.join(ROOT, "var", "bench")
+    os.makedirs(base, exist_ok=True)
+    directory = tempfile.mkdtemp(dir=base)
+    os.chmod(directory, 0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def store(stack, documents):
+    """Puts documents into the table of the model prices as they are."""
+    for begin in range(0, len(documents), 1000):
+        values = ",".join(
+            f"('default', '{key}', 1, '{text}', '2026-01-31T12:00:00Z', false,"
+            " 0, 0)" for key, text in list(documents.items())[
+                begin:begin + 1000])
+        stack.sql("INSERT INTO hotpath.prices (tenant, key, version, document,"
+                  " modified_at, deleted, partition, position) VALUES "
+                  + values)
+
+
+@contextlib.contextmanager
+def bench_stack(**options):
+    """A stack that is ready and serves DOCUMENTS at /prices/."""
+    with scratch() as directory:
+        # Another listener on the same locations, with a queue per worker, so
+        # that two workers get their half of the connections each.
+        port = local.free_ports()["http"]
+        stack = TestStack(directory, workers=1, routes=ROUTES, server=(
+            f"listen {local.HOST}:{port} backlog=4096 reuseport;"), **options)
+        stack.spread_url = f"http://{local.HOST}:{port}"
+        try:
+            stack.up()
+            stack.wait_ready()
+            store(stack, DOCUMENTS)
+            for key, text in DOCUMENTS.items():
+                check(stack.url + "/static/" + key, text)
+                check(stack.url + "/prices/" + key, text)
+            yield stack
+        finally:
+            stack.down()
+
+
+def ask(url, count=1):
+    """count answers on one connection, as (status, headers, body)."""
+    host, _, path = url.partition("//")[2].partition("/")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        for _ in range(count):
+            connection.request("GET", "/" + path)
+            answer = connection.getresponse()
+            yield answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def check(url, body, status=200, **headers):
+    """The answer at url is this one, byte for byte, in a connection that
+    stays; a header given as cache_status="hit" must contain that."""
+    for answer in ask(url, 2):
+        wanted = (status, body.encode())
+        got = (answer[0], answer[2])
+        for name, value in headers.items():
+            name = name.replace("_", "-")
+            text = answer[1].get(name, "")
+            if value not in text:
+                raise SystemExit(f"{url}: {name}: {text}; not {value}")
+        if got != wanted:
+            raise SystemExit(f"{url}: answered {got}, not {wanted}")
+        if "close" in answer[1].get("Connection", "").lower():
+            raise SystemExit(f"{url}: does not keep the connection")
+
+
+# What one run of wrk gave: answers a second, and answers per second of
+# processor time of the server that was asked (None where none was given).
+Sample = collections.namedtuple("Sample", "rate per_cpu_s requests")
+
+
+def cpu_s(process):
+    """Seconds of processor time that a server's processes have used."""
+    ticks = 0
+    for pid in process.members():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+                fields = file.read().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / TICKS_PER_S
+
+
+def wrk(url, seconds, connections=64, script=None, arguments=(), of=None):
+    """One run of wrk against url; any answer but 2xx is an error. script is
+    a file beside this one, of the process whose processor time is counted."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    if script:
+        command[1:1] = ["-s", os.path.join(HERE, script)]
+        command += ["--", *map(str, arguments)]
+    before = cpu_s(of) if of else 0
+    text = subprocess.run(command, capture_output=True, text=True, check=True,
+                          timeout=seconds + 60).stdout
+    used = cpu_s(of) - before if of else 0
+    bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", text)
+    requests = int(re.search(r"(\d+) requests in", text).group(1))
+    if bad or not requests:
+        raise SystemExit(f"{url}: {bad.group(0) if bad else 'no answer'}\n"
+                         + text)
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
+    return Sample(rate, requests / max(used, 1 / TICKS_PER_S) if of else None,
+                  requests)
+
+
+def medians(rounds, *runs):
+    """A Sample of medians for each of runs, which take turns; a first round
+    does not count."""
+    for run in runs:
+        run()
+    samples = [[] for _ in runs]
+    for _ in range(rounds):
+        for run, found in zip(runs, samples):
+            found.append(run())
+    return [Sample(*(statistics.median(column) if None not in column else None
+                     for column in zip(*found))) for found in samples]
