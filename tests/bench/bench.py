@@ -6,99 +6,82 @@ its own (deploy/local/stack.py, the shipped configuration, one nginx worker):
 the reference, then ours, again and again, and the medians are compared. The
 absolute figures say little elsewhere; the ratios carry over.
 
-    get_cached    GET of a document from the zone, to `return 200` with the same
-                  body from the same nginx
+    get_cached_*  GET of a document from the zone, to `return 200` with the same
+                  body from the same nginx; see read_rows.py
     post_durable  POST of a 157-byte event answered 202 on PubAck with
                   sync_interval: always, to the same request with its body
                   read and discarded and 202 returned; the stream keeps them
                   meanwhile, drain and projector do not run
     drain         rows stored by hotpath-drain, to a bare COPY of the same rows
+    hit_*, miss_* the same reads by other servers, the references; see peers.py.
+                  Only with --peers (make bench-peers)
 
-Prints a table and writes var/bench.json. --quick makes few short rounds (to
-see that it works, not to quote). Needs wrk. Bounded: about three minutes.
+Prints a table, row by row, and writes var/bench.json: rows measured now take
+the place of those of the same name. "per CPU s": answers per second of
+processor time of the server that answers.
+
+--quick makes few short rounds (to see that it works, not to quote). --only
+takes names of rows, * allowed. Needs wrk. Bounded: about five minutes, with
+--peers eight.
 """
 
 import argparse
+import fnmatch
 import json
 import os
-import re
-import shutil
 import signal
-import statistics
 import subprocess
 import sys
-import tempfile
+import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
+import peers
+import read_rows
+from rig import HERE, ROOT, Sample, bench_stack, medians, result, wrk
+from servers import price_set, wait_until
+
 BIN = os.path.join(ROOT, "var", "build", "workers")
-sys.path.insert(0, os.path.dirname(HERE))
-from servers import TestStack, price_set, wait_until  # noqa: E402
-
-BARS = {"get_cached": 0.95, "post_durable": 0.45, "drain": 0.35}
-
-# No limit stands in the way of what is measured.
-ROUTES = """
-keepalive_requests 10000000;
-location = /events {{ hotpath_write events; hotpath_partition_key
-    payload=productId; }}
-location /prices/ {{ hotpath_read prices; hotpath_cache documents ttl=1h; }}
-location = /health/live {{ hotpath_health live; }}
-location = /health/ready {{ hotpath_health ready; }}
-location = /metrics {{ hotpath_metrics; }}
-location = /discard {{ default_type application/json;
-    return 202 '{accepted}'; }}
-location = /static {{ default_type application/json; return 200 '{document}'; }}
-"""
-
-ACCEPTED = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
-            '"status":"accepted"}')
-DOCUMENT = ('{"productId":42,"amount":19.99,"currency":"EUR",'
-            '"lastUpdatedAt":"2026-01-31T12:00:00.123456Z"}')
+JSON = os.path.join(ROOT, "var", "bench.json")
+BARS = {"post_durable": 0.45, "drain": 0.35}
 
 
-def wrk(url, connections, seconds, script=None, pipeline=None):
-    """Requests per second; any answer but 2xx is an error."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
-    if script:
-        command[1:1] = ["-s", os.path.join(HERE, script)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True,
-                          timeout=seconds + 60).stdout
-    bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", text)
-    if bad:
-        raise SystemExit(f"{url}: {bad.group(0)}\n{text}")
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
-
-
-def compare(rounds, ours, reference):
-    """Medians of interleaved rounds, after one that does not count."""
-    reference(), ours()
-    pairs = [(reference(), ours()) for _ in range(rounds)]
-    return (statistics.median(pair[1] for pair in pairs),
-            statistics.median(pair[0] for pair in pairs))
-
-
-def http_rows(stack, args):
-    """get_cached and post_durable."""
-    def get(path):
-        return lambda: wrk(stack.url + path, 64, args.seconds)
-
+def post_row(stack, args):
     def post(path):
-        return lambda: wrk(stack.url + path, 256, args.seconds, "post.lua")
+        return lambda: wrk(stack.url + path, 2 * args.seconds, 256, "post.lua",
+                           of=stack["nginx"])
 
-    yield ("get_cached", "requests/s",
-           *compare(args.rounds, get("/prices/42"), get("/static")))
+    wait_until(lambda: stack.post(
+        price_set("bench-1", 42, 19.99)).status == 202, 30,
+        "the first event is accepted")
     # The way to the PubAck alone: with two cores for everything, the drain
     # and Postgres would be measured too. They get their own rows.
     stack.stop("drain")
     stack.stop("project")
-    yield ("post_durable", "requests/s",
-           *compare(args.rounds, post("/events"), post("/discard")))
+    before = stack.metric("hotpath_publish_events_total")
+    asked = 0
+
+    def ours():
+        nonlocal asked
+        sample = post("/events")()
+        asked += sample.requests
+        return sample
+
+    reference, measured = medians(args.rounds, post("/discard"), ours)
+    published = stack.metric("hotpath_publish_events_total") - before
+    if published < asked:
+        raise SystemExit(f"{asked} events accepted, {published} published")
     stack.start("project")
     stack.start("drain")
+    return result("post_durable", "requests/s", measured, reference,
+                  BARS["post_durable"])
 
 
 def drain_row(stack, args):
+    # What was posted before is drained first, not measured.
+    wait_until(lambda: not any(
+        row["messages"] for row in json.loads(
+            stack.ctl("status", "--json"))["streams"]), 300,
+        "the streams are drained")
+    stack.stop("drain")
     # It makes a database of its own, which the stack's role may not.
     with open(stack.path("postgres", "pg_hba.conf"), "a",
               encoding="utf-8") as file:
@@ -116,57 +99,90 @@ def drain_row(stack, args):
     text = subprocess.run(command, stdout=subprocess.PIPE, text=True,
                           check=True, timeout=900).stdout
     row = json.loads(text.strip().splitlines()[-1])
-    return "drain", "rows/s", row["ours"], row["reference"]
+    return result("drain", "rows/s", Sample(row["ours"], None, None),
+                  Sample(row["reference"], None, None), BARS["drain"])
+
+
+def own_rows(names, args):
+    with bench_stack() as stack:
+        yield from read_rows.run(
+            stack, [name for name in read_rows.ROWS if name in names], args)
+        if "post_durable" in names:
+            yield post_row(stack, args)
+        if "drain" in names:
+            yield drain_row(stack, args)
+
+
+def measure(names, args):
+    if any(name in OWN for name in names):
+        yield from own_rows(names, args)
+    chosen = [name for name in peers.ROWS if name in names]
+    if chosen:
+        yield from peers.run(chosen, args)
+
+
+OWN = [*read_rows.ROWS, "post_durable", "drain"]
+
+
+def chosen_rows(args):
+    known = OWN + peers.ROWS
+    if not args.only:
+        return peers.ROWS if args.peers else OWN
+    for pattern in args.only:
+        if not fnmatch.filter(known, pattern):
+            raise SystemExit(f"no row is called {pattern}; there are: "
+                             + " ".join(known))
+    return [name for name in known
+            if any(fnmatch.fnmatch(name, each) for each in args.only)]
+
+
+def save(row):
+    """Puts a row into var/bench.json, in place of an older one."""
+    try:
+        with open(JSON, encoding="utf-8") as file:
+            rows = json.load(file)
+    except FileNotFoundError:
+        rows = []
+    rows = [old for old in rows if old["name"] != row["name"]] + [row]
+    with open(JSON + ".new", "w", encoding="utf-8") as file:
+        json.dump(rows, file, indent=2)
+        file.write("\n")
+    os.replace(JSON + ".new", JSON)
+
+
+def line(row):
+    """A row as one of the table."""
+    bar = "" if row["bar"] is None else f"{row['bar']:.2f}"
+    text = (f"| {row['name']} | {row['ours']:,} {row['unit']} |"
+            f" {row['reference']:,} | {row['ratio']:.2f} | {bar} |")
+    cpu = row["cpu"]
+    if not cpu:
+        return text + " | | |"
+    return text + (f" {cpu['ours']:,} | {cpu['reference']:,} |"
+                   f" {cpu['ratio']:.2f} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="ROW")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--events", type=int, default=200000)
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds, args.events = 1, 1, 20000
+    names = chosen_rows(args)
 
-    base = os.path.join(ROOT, "var", "bench")
-    os.makedirs(base, exist_ok=True)
-    directory = tempfile.mkdtemp(dir=base)
-    os.chmod(directory, 0o755)
-    stack = TestStack(directory, workers=1, routes=ROUTES.format(
-        accepted=ACCEPTED, document=DOCUMENT))
-    rows = []
-    try:
-        stack.up()
-        wait_until(lambda: stack.post(
-            price_set("bench-1", 42, 19.99)).status == 202, 30,
-            "the first event is accepted")
-        wait_until(lambda: stack.get("/prices/42").status == 200, 30,
-                   "the document is served")
-        rows += http_rows(stack, args)
-        # What was posted above is drained first, not measured.
-        wait_until(lambda: not any(
-            row["messages"] for row in json.loads(
-                stack.ctl("status", "--json"))["streams"]), 300,
-            "the streams are drained")
-        stack.stop("drain")
-        rows.append(drain_row(stack, args))
-    finally:
-        stack.down()
-        shutil.rmtree(directory, ignore_errors=True)
-
-    results = [{"name": name, "ours": round(ours), "reference":
-                round(reference), "ratio": round(ours / reference, 3),
-                "unit": unit} for name, unit, ours, reference in rows]
-    with open(os.path.join(ROOT, "var", "bench.json"), "w",
-              encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-    print("| | ours | reference | ratio | bar |")
-    print("| --- | --- | --- | --- | --- |")
-    for row in results:
-        print(f"| {row['name']} | {row['ours']:,} {row['unit']} |"
-              f" {row['reference']:,} | {row['ratio']:.2f} |"
-              f" {BARS[row['name']]:.2f} |")
+    print("| | ours | reference | ratio | bar | ours per CPU s |"
+          " reference per CPU s | ratio |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for row in measure(names, args):
+        row["measured_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        row["quick"] = args.quick
+        save(row)
+        print(line(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -191,3 +191,17 @@ def medians(rounds, *runs):
             found.append(run())
     return [Sample(*(statistics.median(column) if None not in column else None
                      for column in zip(*found))) for found in samples]
+
+
+def result(name, unit, ours, reference, bar, cpu_bar=None):
+    """A row of var/bench.json."""
+    cpu = None
+    if ours.per_cpu_s and reference.per_cpu_s:
+        cpu = {"ours": round(ours.per_cpu_s),
+               "reference": round(reference.per_cpu_s),
+               "ratio": round(ours.per_cpu_s / reference.per_cpu_s, 3),
+               "bar": cpu_bar}
+    return {"name": name, "ours": round(ours.rate),
+            "reference": round(reference.rate),
+            "ratio": round(ours.rate / reference.rate, 3), "unit": unit,
+            "bar": bar, "cpu": cpu}

@@ -1,0 +1,87 @@
+"""Rows of bench.py about reads from the zone: get_cached_*.
+
+GET of a document from the zone, to `return 200` with the same body from the
+same nginx: 120 bytes and nearly 4 KiB, each one request at a time and 16 at a
+time (x16), with one worker and with two (w2), 64 connections. With two workers
+both take half of the connections each, through the listener that has a queue
+for every worker; wrk then needs what both leave it, and the figures per second
+of processor time say more.
+
+What makes a row wrong ends the benchmark: an answer that is no hit or has
+another body, before or after; a request of a run that the zone's counter does
+not have, or one that went to a source; two workers of which one does nothing.
+"""
+
+import re
+
+from rig import (DOCUMENTS, LARGE, SMALL, TICKS_PER_S, check, medians, result,
+                 wrk)
+from servers import wait_until
+
+BAR = 0.98
+DEPTH = 16
+SIZES = {"120": SMALL, "4k": LARGE}
+ROWS = [f"get_cached_{size}{workers}{depth}" for size in SIZES
+        for workers in ("", "_w2") for depth in ("", f"_x{DEPTH}")]
+
+
+def set_workers(stack, count):
+    """As many workers, and those of before gone."""
+    if len(stack.nginx_workers()) != count:
+        stack.reload(workers=count)
+        wait_until(lambda: len(stack.nginx_workers()) == count, 30,
+                   f"{count} workers and no old one")
+        stack.wait_ready()
+
+
+def worker_ticks(pid):
+    with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def row(stack, name, args):
+    size, workers, depth = re.match(
+        r"get_cached_(\w+?)(?:_w(\d))?(?:_x(\d+))?$", name).groups()
+    key = str(SIZES[size])
+    options = {"script": "pipeline.lua", "arguments": [depth]} if depth else {}
+    asked = 0
+
+    def run(path):
+        return wrk(f"{stack.spread_url}/{path}/{key}", args.seconds,
+                   of=stack["nginx"], **options)
+
+    def ours():
+        nonlocal asked
+        sample = run("prices")
+        asked += sample.requests
+        return sample
+
+    def sources():
+        return [stack.metric("hotpath_read_requests_total", label) for label
+                in ('"zone"', '"redis"', '"postgres"', '"none"')]
+
+    set_workers(stack, int(workers or 1))
+    # What a worker finds when it starts may have to be revalidated.
+    check(f"{stack.spread_url}/prices/{key}", DOCUMENTS[key])
+    check(f"{stack.spread_url}/prices/{key}", DOCUMENTS[key],
+          cache_status="; hit")
+    before = sources()
+    ticks = {pid: worker_ticks(pid) for pid in stack.nginx_workers()}
+    reference, measured = medians(args.rounds, lambda: run("static"), ours)
+    ticks = [worker_ticks(pid) - begin for pid, begin in ticks.items()]
+    hits, *others = [now - then for now, then in zip(sources(), before)]
+    if hits < asked or any(others):
+        raise SystemExit(f"{name}: {asked} requests, {hits} hits,"
+                         f" {others} elsewhere")
+    if min(ticks) < sum(ticks) / len(ticks) / 4 and sum(ticks) > TICKS_PER_S:
+        raise SystemExit(f"{name}: the load is not spread: {ticks}")
+    check(f"{stack.spread_url}/prices/{key}", DOCUMENTS[key],
+          cache_status="; hit")
+    return result(name, "requests/s", measured, reference, BAR)
+
+
+def run(stack, names, args):
+    for name in names:
+        yield row(stack, name, args)
+    set_workers(stack, 1)
