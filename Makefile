@@ -19,11 +19,11 @@ PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 
 .NOTPARALLEL:
 .PHONY: help run stop status logs build build-module build-workers test \
-	unit integration faults sanitize fuzz bench lint clean packages-run \
-	packages-test
+	unit integration faults sanitize fuzz bench bench-peers \
+	bench-instructions lint clean packages-run packages-test
 
 help: ## what you are reading
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' \
 		$(MAKEFILE_LIST)
 	@$(STACK) ports
 
@@ -76,10 +76,24 @@ fuzz: ## bounded fuzzing of what reads foreign bytes
 	@deploy/local/packages fuzz
 	@$(MAKE) -s -C tests/fuzz BUILD=$(BUILD)/fuzz
 
-bench: ## the measured table and var/bench.json
+BENCH := $(PYTHON) tests/bench/bench.py $(if $(QUICK),--quick) \
+	$(if $(ROWS),--only $(ROWS))
+
+bench: ## the measured table and var/bench.json; QUICK=1, ROWS="get_cached_*"
 	@deploy/local/packages bench
 	@$(MAKE) -s build
-	@$(PYTHON) tests/bench/bench.py
+	@$(BENCH)
+
+bench-peers: ## the same reads by other caches and services; QUICK=1, ROWS=
+	@deploy/local/packages peers
+	@$(MAKE) -s build
+	@$(MAKE) -s -C tests/bench/peers BUILD=$(BUILD)/peers
+	@$(BENCH) --peers
+
+bench-instructions: ## instructions per request, function by function
+	@deploy/local/packages bench
+	@$(MAKE) -s build
+	@$(PYTHON) tests/bench/instructions.py $(if $(ROWS),--only $(ROWS))
 
 lint: ## format, dependency arrows, documentation, scripts
 	@deploy/local/packages lint

@@ -157,9 +157,10 @@ def line(row):
             f" {row['reference']:,} | {row['ratio']:.2f} | {bar} |")
     cpu = row["cpu"]
     if not cpu:
-        return text + " | | |"
+        return text + " | | | |"
     return text + (f" {cpu['ours']:,} | {cpu['reference']:,} |"
-                   f" {cpu['ratio']:.2f} |")
+                   f" {cpu['ratio']:.2f} |"
+                   f" {' / '.join(format(n, '.2f') for n in cpu['cores'])} |")
 
 
 def main():
@@ -175,14 +176,20 @@ def main():
         args.rounds, args.seconds, args.events = 1, 1, 20000
     names = chosen_rows(args)
 
+    remarks = []
     print("| | ours | reference | ratio | bar | ours per CPU s |"
-          " reference per CPU s | ratio |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+          " reference per CPU s | ratio | cores |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+          flush=True)
     for row in measure(names, args):
         row["measured_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         row["quick"] = args.quick
         save(row)
         print(line(row), flush=True)
+        if row["remark"]:
+            remarks.append(f"- {row['name']}: {row['remark']}")
+    if remarks:
+        print("\n" + "\n".join(remarks))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ not have, or one that went to a source; two workers of which one does nothing.
 
 import re
 
-from rig import (DOCUMENTS, LARGE, SMALL, TICKS_PER_S, check, medians, result,
-                 wrk)
+from rig import DOCUMENTS, SIZES, TICKS_PER_S, check, medians, result, wrk
 from servers import wait_until
 
 BAR = 0.98
 DEPTH = 16
-SIZES = {"120": SMALL, "4k": LARGE}
 ROWS = [f"get_cached_{size}{workers}{depth}" for size in SIZES
         for workers in ("", "_w2") for depth in ("", f"_x{DEPTH}")]
 
@@ -70,7 +68,8 @@ def row(stack, name, args):
     ticks = {pid: worker_ticks(pid) for pid in stack.nginx_workers()}
     reference, measured = medians(args.rounds, lambda: run("static"), ours)
     ticks = [worker_ticks(pid) - begin for pid, begin in ticks.items()]
-    hits, *others = [now - then for now, then in zip(sources(), before)]
+    hits, *others = [after - count for after, count
+                     in zip(sources(), before)]
     if hits < asked or any(others):
         raise SystemExit(f"{name}: {asked} requests, {hits} hits,"
                          f" {others} elsewhere")

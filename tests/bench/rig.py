@@ -17,6 +17,7 @@ import collections
 import contextlib
 import http.client
 import os
+import pwd
 import re
 import shutil
 import statistics
@@ -28,14 +29,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.dirname(HERE))
 from servers import TestStack, local  # noqa: E402
+from procs import Process  # noqa: E402
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def document(size):
+def document(size, product):
     """JSON of exactly so many bytes, without a character that needs quoting
     in nginx's configuration, VCL or Lua."""
-    head = (f'{{"productId":{size},"amount":19.99,"currency":"EUR",'
+    head = (f'{{"productId":{product},"amount":19.99,"currency":"EUR",'
             '"lastUpdatedAt":"2026-01-31T12:00:00.123456Z","note":"')
     return head + ("all work and no play " * (size // 20 + 1)
                    )[:size - len(head) - 2] + '"}'
@@ -46,7 +48,8 @@ def document(size):
 # bytes, and one put together from variables would be copied at each request,
 # which would make the reference slower than it is.
 SMALL, LARGE = 120, 4080
-DOCUMENTS = {str(size): document(size) for size in (SMALL, LARGE)}
+SIZES = {"120": SMALL, "4k": LARGE}
+DOCUMENTS = {str(size): document(size, size) for size in SIZES.values()}
 
 ACCEPTED = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
             '"status":"accepted"}')
@@ -57,6 +60,8 @@ keepalive_requests 1000000000;
 location = /events {{ hotpath_write events; hotpath_partition_key
     payload=productId; }}
 location /prices/ {{ hotpath_read prices; hotpath_cache documents ttl=1d; }}
+location /brief/ {{ hotpath_read prices; hotpath_cache documents ttl=1s
+    stale=0s; }}
 location = /health/live {{ hotpath_health live; }}
 location = /health/ready {{ hotpath_health ready; }}
 location = /metrics {{ hotpath_metrics; }}
@@ -67,11 +72,10 @@ location = /discard {{ return 202 '{ACCEPTED}'; }}
 
 
 @contextlib.contextmanager
-def scratch():
-    """A directory below var/bench that servers of other users may enter."""
-    base = os.path.join(ROOT, "var", "bench")
+def scratch(base):
+    """A directory below base that servers of other users may enter."""
     os.makedirs(base, exist_ok=True)
-    directory = tempfile.mkdtemp(dir=base)
+    directory = tempfile.mkdtemp(prefix="hotpath-", dir=base)
     os.chmod(directory, 0o755)
     try:
         yield directory
@@ -91,16 +95,50 @@ def store(stack, documents):
                   + values)
 
 
-@contextlib.contextmanager
-def bench_stack(**options):
-    """A stack that is ready and serves DOCUMENTS at /prices/."""
-    with scratch() as directory:
+class BenchStack(TestStack):
+    """A stack with one nginx worker, and any other servers beside it."""
+
+    __test__ = False
+
+    def __init__(self, directory, **options):
         # Another listener on the same locations, with a queue per worker, so
         # that two workers get their half of the connections each.
         port = local.free_ports()["http"]
-        stack = TestStack(directory, workers=1, routes=ROUTES, server=(
+        self.spread_url = f"http://{local.HOST}:{port}"
+        self.added = {}
+        super().__init__(directory, workers=1, routes=ROUTES, server=(
             f"listen {local.HOST}:{port} backlog=4096 reuseport;"), **options)
-        stack.spread_url = f"http://{local.HOST}:{port}"
+
+    def add(self, name, port, command, path, env=None):
+        """Starts one more server, as nobody, in a directory of its own; it is
+        up when path is answered 200. Gives its Process."""
+        self.added[name] = Process(
+            name, self.directory, self._as_user("nobody") + command,
+            {**local.ENVIRONMENT, **(env or {})},
+            lambda: local.http_status(port, path) == 200, port,
+            cwd=self._owned("nobody", name))
+        self.added[name].start()
+        return self.added[name]
+
+    def give(self, path):
+        """Makes a directory that of the user add() runs servers as."""
+        if os.geteuid() == 0:
+            os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+
+    def remove(self, name):
+        self.added.pop(name).stop()
+
+    def down(self, say=lambda text: None):
+        for name in list(self.added):
+            self.remove(name)
+        super().down(say)
+
+
+@contextlib.contextmanager
+def bench_stack(**options):
+    """A stack that is ready and serves DOCUMENTS at /prices/."""
+    with scratch(os.path.join(ROOT, "var", "bench")) as directory:
+        stack = BenchStack(directory, **options)
         try:
             stack.up()
             stack.wait_ready()
@@ -193,15 +231,18 @@ def medians(rounds, *runs):
                      for column in zip(*found))) for found in samples]
 
 
-def result(name, unit, ours, reference, bar, cpu_bar=None):
-    """A row of var/bench.json."""
+def result(name, unit, ours, reference, bar, cpu_bar=None, remark=None):
+    """A row of var/bench.json. The ratios that have a bar should reach it;
+    cores: how much processor time was used per second."""
     cpu = None
     if ours.per_cpu_s and reference.per_cpu_s:
         cpu = {"ours": round(ours.per_cpu_s),
                "reference": round(reference.per_cpu_s),
                "ratio": round(ours.per_cpu_s / reference.per_cpu_s, 3),
-               "bar": cpu_bar}
+               "bar": cpu_bar,
+               "cores": [round(each.rate / each.per_cpu_s, 2)
+                         for each in (ours, reference)]}
     return {"name": name, "ours": round(ours.rate),
             "reference": round(reference.rate),
             "ratio": round(ours.rate / reference.rate, 3), "unit": unit,
-            "bar": bar, "cpu": cpu}
+            "bar": bar, "cpu": cpu, "remark": remark}

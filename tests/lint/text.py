@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """What a text file of the project looks like, whatever is in it.
 
-UTF-8, ends with one newline, no trailing white space, no tab outside
-makefiles; code and configuration within 80 columns; a header that says what
+UTF-8, ends with one newline, no trailing white space, no tab outside makefiles
+and Go; code and configuration within 80 columns; a header that says what
 the file is for; no word that marks unfinished work.
 """
 
@@ -17,6 +17,8 @@ CODE = (".c", ".h", ".py", ".sql", ".conf", ".js", ".sh")
 UNFINISHED = re.compile(
     r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|place" r"holder|for " r"now"
     r"|not imple" r"mented|stub" r"bed)\b", re.I)
+# Where make and gofmt want tabs.
+TABBED = ("Makefile", ".mk", ".go", "go.mod")
 COLUMNS = 80
 # A header of C names its file and says its job: at least this many lines.
 HEADER_LINES = 4
@@ -30,7 +32,7 @@ def check_lines(path, text, code):
     for number, line in enumerate(text.split("\n"), 1):
         if line != line.rstrip():
             complain(path, number, "trailing white space")
-        if "\t" in line and not path.endswith(("Makefile", ".mk")):
+        if "\t" in line and not path.endswith(TABBED):
             complain(path, number, "a tab")
         if code and len(line) > COLUMNS and "://" not in line:
             complain(path, number, f"{len(line)} columns, over {COLUMNS}")
