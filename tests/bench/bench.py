@@ -37,6 +37,7 @@ import time
 import peers
 import read_rows
 from rig import HERE, ROOT, Sample, bench_stack, medians, result, wrk
+from procs import StackError
 from servers import price_set, wait_until
 
 BIN = os.path.join(ROOT, "var", "build", "workers")
@@ -193,4 +194,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StackError as error:
+        sys.exit(f"bench: {error}")

@@ -306,7 +306,7 @@ def miss_rows(stack, source, peers, args):
     # More only by what wrk left unanswered at the end of a run, and by what a
     # service was asked until it was ready.
     wait_until(lambda: source_requests(stack, source) - before >= asked, 20,
-               f"{source} was asked as often as there were requests")
+               f"{source} was asked by each of {asked} requests")
     more = source_requests(stack, source) - before - asked
     if more > runs * CONNECTIONS + 100:
         raise SystemExit(f"{source} was asked {more} times too often by"

@@ -20,6 +20,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -136,7 +137,9 @@ class BenchStack(TestStack):
 
 @contextlib.contextmanager
 def bench_stack(**options):
-    """A stack that is ready and serves DOCUMENTS at /prices/."""
+    """A stack that is ready and serves DOCUMENTS at /prices/. What ends the
+    program, SIGTERM too, ends the servers first."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with scratch(os.path.join(ROOT, "var", "bench")) as directory:
         stack = BenchStack(directory, **options)
         try:
