@@ -21,8 +21,8 @@ the place of those of the same name. "per CPU s": answers per second of
 processor time of the server that answers.
 
 --quick makes few short rounds (to see that it works, not to quote). --only
-takes names of rows, * allowed. Needs wrk. Bounded: about five minutes, with
---peers eight.
+takes names of rows, * allowed. How to read the table: README.md here. Needs
+wrk. Bounded: five minutes, --peers as long again.
 """
 
 import argparse

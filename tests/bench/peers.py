@@ -20,13 +20,15 @@ that asked the origin, a miss that did not ask the source exactly once.
 """
 
 import collections
+import datetime
 import os
 import re
+import shutil
 import socket
 import struct
 
-from rig import (DOCUMENTS, HERE, ROOT, SIZES, ask, bench_stack, check,
-                 document, local, medians, result, scratch, wrk)
+from rig import (DOCUMENTS, HERE, MODIFIED, ROOT, SIZES, ask, bench_stack,
+                 check, document, local, medians, result, scratch, store, wrk)
 from servers import wait_until
 
 PEERS = os.path.join(HERE, "peers")
@@ -53,6 +55,8 @@ RespHeader RespUnset VCL_call VCL_return Hit Timestamp"""
 # that /brief/ keeps it, and some more that only checks ask for.
 FIRST_KEY, KEYS, CHECKED = 1000000, 200000, 50
 END_KEY = FIRST_KEY + KEYS + CHECKED
+MODIFIED_US = int(datetime.datetime.fromisoformat(
+    MODIFIED.replace("Z", "+00:00")).timestamp()) * 1000000
 
 
 # Peers of the hit path.
@@ -170,19 +174,8 @@ def run_hits(stack, names, args):
 # Peers of the miss path.
 
 def missed(key):
-    """The document of a key, and when it was changed, in microseconds."""
-    return document(120, key), 1769860800000000 + key
-
-
-def fill_postgres(stack):
-    for begin in range(FIRST_KEY, END_KEY, 5000):
-        stack.sql(
-            "INSERT INTO hotpath.prices (tenant, key, version, document,"
-            " modified_at, deleted, partition, position) VALUES " + ",".join(
-                "('default', '%d', %d, '%s', to_timestamp(%d / 1e6), false, 0,"
-                " 0)" % (key, key, *missed(key))
-                for key in range(begin, min(begin + 5000, END_KEY))))
-    stack.sql("VACUUM ANALYZE hotpath.prices")
+    """The document of a key; the key is its version too."""
+    return document(120, key)
 
 
 def redis(stack, commands):
@@ -201,17 +194,22 @@ def redis(stack, commands):
 
 def record(key):
     """What Redis holds of a document: schemas/framing.md."""
-    text, modified_us = missed(key)
     name = str(key).encode()
-    return struct.pack("<3sB16sqHH", b"HPD", 0, b"%016x" % key, modified_us,
-                       len("default"), len(name)
-                       ) + b"default" + name + text.encode()
+    return struct.pack(
+        "<3sB16sqHH", b"HPD", 0, b"%016x" % key, MODIFIED_US, len("default"),
+        len(name)) + b"default" + name + missed(key).encode()
 
 
-def fill_redis(stack):
-    collections.deque(redis(stack, (
-        [b"SET", b"hotpath:doc:prices:default:%d" % key, record(key)]
-        for key in range(FIRST_KEY, END_KEY))), maxlen=0)
+def fill(stack, source):
+    keys = range(FIRST_KEY, END_KEY)
+    if source == "redis":
+        collections.deque(redis(stack, (
+            [b"MSET"] + [word for key in keys[begin:begin + 1000] for word in
+                         (b"hotpath:doc:prices:default:%d" % key, record(key))]
+            for begin in range(0, len(keys), 1000))), maxlen=0)
+    else:
+        store(stack, [(key, key, missed(key)) for key in keys])
+        stack.sql("VACUUM ANALYZE hotpath.prices")
 
 
 def source_requests(stack, source):
@@ -234,7 +232,7 @@ def add_service(stack, name, source):
            "PGSSLMODE": "disable"}
     command = [os.path.join(BUILT, "service")]
     if name == "node":
-        command = ["node", os.path.join(BUILT, "node", "service.js")]
+        command = [shutil.which("node"), os.path.join(BUILT, "node", "service.js")]
         env["NODE_ENV"] = "production"
     if name == "go1":
         env["GOMAXPROCS"] = "1"
@@ -246,7 +244,7 @@ def check_misses(urls, source):
     """The right body from all, with the same version; how many were asked
     for. What Redis does not have is unknown to ours, not absent."""
     for key in range(FIRST_KEY + KEYS, END_KEY):
-        wanted = (200, missed(key)[0].encode(), f'"{key:016x}"')
+        wanted = (200, missed(key).encode(), f'"{key:016x}"')
         for name, url in urls.items():
             (status, headers, body), = ask(f"{url}{key}")
             if (status, body, headers.get("ETag")) != wanted:
@@ -323,7 +321,7 @@ def run_misses(stack, names, args):
         peers = [name for name in SERVICES
                  if f"miss_{source}_{name}" in names]
         if peers:
-            (fill_redis if source == "redis" else fill_postgres)(stack)
+            fill(stack, source)
             yield from miss_rows(stack, source, peers, args)
 
 

@@ -51,6 +51,7 @@ def document(size, product):
 SMALL, LARGE = 120, 4080
 SIZES = {"120": SMALL, "4k": LARGE}
 DOCUMENTS = {str(size): document(size, size) for size in SIZES.values()}
+MODIFIED = "2026-01-31T12:00:00Z"
 
 ACCEPTED = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
             '"status":"accepted"}')
@@ -84,16 +85,16 @@ def scratch(base):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def store(stack, documents):
-    """Puts documents into the table of the model prices as they are."""
-    for begin in range(0, len(documents), 1000):
-        values = ",".join(
-            f"('default', '{key}', 1, '{text}', '2026-01-31T12:00:00Z', false,"
-            " 0, 0)" for key, text in list(documents.items())[
-                begin:begin + 1000])
-        stack.sql("INSERT INTO hotpath.prices (tenant, key, version, document,"
-                  " modified_at, deleted, partition, position) VALUES "
-                  + values)
+def store(stack, rows):
+    """Puts documents into the table of the model prices as they are: rows of
+    (key, version, text)."""
+    for begin in range(0, len(rows), 5000):
+        stack.sql(
+            "INSERT INTO hotpath.prices (tenant, key, version, document,"
+            " modified_at, deleted, partition, position) VALUES " + ",".join(
+                f"('default', '{key}', {version}, '{text}', '{MODIFIED}',"
+                " false, 0, 0)"
+                for key, version, text in rows[begin:begin + 5000]))
 
 
 class BenchStack(TestStack):
@@ -145,7 +146,7 @@ def bench_stack(**options):
         try:
             stack.up()
             stack.wait_ready()
-            store(stack, DOCUMENTS)
+            store(stack, [(key, 1, text) for key, text in DOCUMENTS.items()])
             for key, text in DOCUMENTS.items():
                 check(stack.url + "/static/" + key, text)
                 check(stack.url + "/prices/" + key, text)
@@ -189,15 +190,19 @@ def check(url, body, status=200, **headers):
 Sample = collections.namedtuple("Sample", "rate per_cpu_s requests")
 
 
+def ticks(pid):
+    """Processor time of a process and all its threads, 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
 def cpu_s(process):
     """Seconds of processor time that a server's processes have used."""
-    ticks = 0
-    for pid in process.members():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
-                fields = file.read().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / TICKS_PER_S
+    return sum(ticks(pid) for pid in process.members()) / TICKS_PER_S
 
 
 def wrk(url, seconds, connections=64, script=None, arguments=(), of=None):
