@@ -21,6 +21,7 @@ that asked the origin, a miss that did not ask the source exactly once.
 
 import collections
 import datetime
+import itertools
 import os
 import re
 import shutil
@@ -204,8 +205,9 @@ def fill(stack, source):
     keys = range(FIRST_KEY, END_KEY)
     if source == "redis":
         collections.deque(redis(stack, (
-            [b"MSET"] + [word for key in keys[begin:begin + 1000] for word in
-                         (b"hotpath:doc:prices:default:%d" % key, record(key))]
+            [b"MSET", *itertools.chain.from_iterable(
+                (b"hotpath:doc:prices:default:%d" % key, record(key))
+                for key in keys[begin:begin + 1000])]
             for begin in range(0, len(keys), 1000))), maxlen=0)
     else:
         store(stack, [(key, key, missed(key)) for key in keys])
@@ -232,7 +234,8 @@ def add_service(stack, name, source):
            "PGSSLMODE": "disable"}
     command = [os.path.join(BUILT, "service")]
     if name == "node":
-        command = [shutil.which("node"), os.path.join(BUILT, "node", "service.js")]
+        command = [shutil.which("node"),
+                   os.path.join(BUILT, "node", "service.js")]
         env["NODE_ENV"] = "production"
     if name == "go1":
         env["GOMAXPROCS"] = "1"
@@ -266,7 +269,6 @@ def miss_rows(stack, source, peers, args):
     stack.reload(backends=lambda text: "\n".join(
         line for line in text.splitlines() if f"hotpath_{source} " in line
         or not re.match("hotpath_(redis|postgres) ", line)))
-    stack.wait_ready()
     before = source_requests(stack, source)
     urls = {"ours": stack.url + "/brief/"}
     processes = {"ours": stack["nginx"]}

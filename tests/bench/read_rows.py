@@ -15,7 +15,6 @@ not have, or one that went to a source; two workers of which one does nothing.
 import re
 
 from rig import DOCUMENTS, SIZES, check, medians, result, ticks, wrk
-from servers import wait_until
 
 BAR = 0.98
 DEPTH = 16
@@ -24,12 +23,8 @@ ROWS = [f"get_cached_{size}{workers}{depth}" for size in SIZES
 
 
 def set_workers(stack, count):
-    """As many workers, and those of before gone."""
-    if len(stack.nginx_workers()) != count:
+    if stack.options["workers"] != count:
         stack.reload(workers=count)
-        wait_until(lambda: len(stack.nginx_workers()) == count, 30,
-                   f"{count} workers and no old one")
-        stack.wait_ready()
 
 
 def row(stack, name, args):

@@ -30,7 +30,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.dirname(HERE))
 from servers import TestStack, local  # noqa: E402
-from procs import Process  # noqa: E402
+from procs import Process, wait_until  # noqa: E402
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -110,6 +110,14 @@ class BenchStack(TestStack):
         self.added = {}
         super().__init__(directory, workers=1, routes=ROUTES, server=(
             f"listen {local.HOST}:{port} backlog=4096 reuseport;"), **options)
+
+    def reload(self, **options):
+        """Returns when no worker of before is left, and the new ones have
+        what they need."""
+        super().reload(**options)
+        wait_until(lambda: len(self.nginx_workers())
+                   == self.options["workers"], 30, "the old workers are gone")
+        self.wait_ready()
 
     def add(self, name, port, command, path, env=None):
         """Starts one more server, as nobody, in a directory of its own; it is
