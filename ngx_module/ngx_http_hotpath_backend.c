@@ -23,7 +23,7 @@
 
 
 static void ngx_http_hotpath_breaker_trip(ngx_http_hotpath_breaker_t *b,
-    const char *what, ngx_log_t *log);
+    ngx_uint_t probe, const char *what, ngx_log_t *log);
 
 
 ngx_connection_t *
@@ -168,12 +168,11 @@ ngx_http_hotpath_breaker_leave(ngx_http_hotpath_breaker_t *b,
         b->probing = 0;
 
         if (!good) {
-            ngx_http_hotpath_breaker_trip(b, what, log);
+            ngx_http_hotpath_breaker_trip(b, 1, what, log);
             return;
         }
 
         b->open = 0;
-        b->trips = 0;
         b->failures = 0;
 
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
@@ -193,7 +192,7 @@ ngx_http_hotpath_breaker_leave(ngx_http_hotpath_breaker_t *b,
     }
 
     if (++b->failures >= NGX_HTTP_HOTPATH_BREAKER_FAILURES) {
-        ngx_http_hotpath_breaker_trip(b, what, log);
+        ngx_http_hotpath_breaker_trip(b, 0, what, log);
     }
 }
 
@@ -206,23 +205,24 @@ ngx_http_hotpath_breaker_abandon(ngx_http_hotpath_breaker_t *b)
 
 
 static void
-ngx_http_hotpath_breaker_trip(ngx_http_hotpath_breaker_t *b, const char *what,
-    ngx_log_t *log)
+ngx_http_hotpath_breaker_trip(ngx_http_hotpath_breaker_t *b, ngx_uint_t probe,
+    const char *what, ngx_log_t *log)
 {
     ngx_msec_t  ms;
+    ngx_uint_t  level;
 
-    /* From the same row as reconnecting, but not from its start: 0.4 to 0.8 s
-     * at first. */
+    /* From the same row as reconnecting, but not from its start: 0.4 to 0.8 s,
+     * however often: one call that waits in vain each time is less than what a
+     * backend that is back and not asked costs. */
 
-    ms = ngx_http_hotpath_backend_backoff(b->trips
-                                          + NGX_HTTP_HOTPATH_BREAKER_SLOWER);
+    ms = ngx_http_hotpath_backend_backoff(NGX_HTTP_HOTPATH_BREAKER_SLOWER);
 
     b->open = 1;
     b->open_until = ngx_current_msec + ms;
     b->failures = 0;
-    b->trips++;
 
-    ngx_log_error(NGX_LOG_ERR, log, 0,
-                  "hotpath: %s does not answer in time, "
-                  "no calls to it for %Mms", what, ms);
+    level = probe ? NGX_LOG_INFO : NGX_LOG_ERR;
+
+    ngx_log_error(level, log, 0, "hotpath: %s fails, no calls to it for %Mms",
+                  what, ms);
 }

@@ -44,13 +44,12 @@ ngx_msec_t ngx_http_hotpath_backend_backoff(ngx_uint_t n);
 
 
 /*
- * Closed: everything passes. After so many calls in a row that got no answer
- * in time it opens and nothing passes for a while; then one call, the probe,
- * passes, and how that ends closes it or opens it again for longer.
+ * Closed: everything passes. After five calls in a row that got no answer in
+ * time, or none of use, it opens and nothing passes for 0.4 to 0.8 s; then one
+ * call, the probe, passes, and how that ends closes it or opens it again.
  */
 typedef struct {
     ngx_uint_t     failures;      /* in a row, while closed */
-    ngx_uint_t     trips;         /* in a row, without a good probe */
     ngx_msec_t     open_until;    /* meaningful while open */
     unsigned       open:1;
     unsigned       probing:1;
@@ -63,8 +62,8 @@ ngx_uint_t ngx_http_hotpath_breaker_closed(ngx_http_hotpath_breaker_t *b);
 /* NGX_OK: go on. NGX_AGAIN: go on, as the probe. NGX_BUSY: do not. */
 ngx_int_t ngx_http_hotpath_breaker_enter(ngx_http_hotpath_breaker_t *b);
 
-/* How a call that passed has ended; good: answered in time. Every probe must
- * end here or in _abandon. what is for the log: "redis", "postgres". */
+/* How a call that passed has ended; good: answered, and in time. Every probe
+ * must end here or in _abandon. what is for the log: "redis", "postgres". */
 void ngx_http_hotpath_breaker_leave(ngx_http_hotpath_breaker_t *b,
     ngx_uint_t probe, ngx_uint_t good, const char *what, ngx_log_t *log);
 

@@ -71,6 +71,26 @@
       "Times the push channel lost messages and the zones were distrusted.")  \
     X(REDIS_ERRORS, COUNTER, "hotpath_redis_errors_total", "",                \
       "Redis commands that failed or passed their deadline.")                 \
+    X(REDIS_COMMANDS, COUNTER, "hotpath_redis_commands_total", "",            \
+      "Commands sent to Redis.")                                              \
+    X(REDIS_TIMEOUTS, COUNTER, "hotpath_redis_timeouts_total", "",            \
+      "Redis commands that passed their deadline.")                           \
+    X(REDIS_SKIPPED_DOWN, COUNTER, "hotpath_redis_skipped_total",             \
+      "reason=\"down\"", "Redis commands not sent, by what was in the way.")  \
+    X(REDIS_SKIPPED_BREAKER, COUNTER, "hotpath_redis_skipped_total",          \
+      "reason=\"breaker\"", "")                                               \
+    X(REDIS_SKIPPED_FULL, COUNTER, "hotpath_redis_skipped_total",             \
+      "reason=\"full\"", "")                                                  \
+    X(REDIS_CONNECTS, COUNTER, "hotpath_redis_connects_total", "",            \
+      "Connections made to Redis.")                                           \
+    X(REDIS_CONNECTED, GAUGE, "hotpath_redis_connections", "",                \
+      "Connections to Redis that are ready.")                                 \
+    X(REDIS_WAITING, GAUGE, "hotpath_redis_waiting", "",                      \
+      "Commands that Redis has not answered yet.")                            \
+    X(REDIS_OPEN, GAUGE, "hotpath_redis_breakers_open", "calls=\"all\"",      \
+      "Workers whose circuit breaker keeps calls from Redis.")                \
+    X(REDIS_OPEN_SCRIPTS, GAUGE, "hotpath_redis_breakers_open",               \
+      "calls=\"scripts\"", "")                                                \
     X(POSTGRES_ERRORS, COUNTER, "hotpath_postgres_errors_total", "",          \
       "Postgres queries that failed or passed their deadline.")               \
     X(LIMIT_REJECTED, COUNTER, "hotpath_limit_rejected_total", "",            \
