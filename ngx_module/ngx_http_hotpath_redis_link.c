@@ -184,6 +184,7 @@ ngx_http_hotpath_redis_link_found(ngx_resolver_ctx_t *ctx)
 static void
 ngx_http_hotpath_redis_link_connect(ngx_http_hotpath_redis_t *redis)
 {
+    const char         *why;
     redisAsyncContext  *ac;
 
     redis->started = 1;
@@ -234,14 +235,13 @@ ngx_http_hotpath_redis_link_connect(ngx_http_hotpath_redis_t *redis)
     ngx_add_timer(&redis->connect, ngx_max(redis->timeout,
                                           NGX_HTTP_HOTPATH_REDIS_CONNECT_MS));
 
-    if (redis->encrypted
-        && ngx_http_hotpath_redis_tls_begin(&redis->tls, &ac->c,
-                                            &redis->session)
-           != NGX_OK)
-    {
-        ngx_http_hotpath_redis_link_drop(redis, ac->c.err ? ac->c.errstr
-                                                          : "no TLS session");
-        return;
+    if (redis->encrypted) {
+        redis->session = ngx_http_hotpath_redis_tls_begin(&redis->tls, &ac->c,
+                                                          &why);
+        if (redis->session == NULL) {
+            ngx_http_hotpath_redis_link_drop(redis, why);
+            return;
+        }
     }
 
     if (ngx_http_hotpath_redis_link_greet(redis) != NGX_OK) {

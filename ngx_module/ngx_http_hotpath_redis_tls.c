@@ -134,9 +134,9 @@ ngx_http_hotpath_redis_tls_refuse(ngx_conf_t *cf, const char *what,
 }
 
 
-ngx_int_t
+void *
 ngx_http_hotpath_redis_tls_begin(ngx_http_hotpath_redis_tls_t *tls,
-    redisContext *c, void **session)
+    redisContext *c, const char **why)
 {
     SSL   *ssl;
     char  *name;
@@ -144,10 +144,11 @@ ngx_http_hotpath_redis_tls_begin(ngx_http_hotpath_redis_tls_t *tls,
     ERR_clear_error();
 
     name = (char *) tls->name.data;
+    *why = "no TLS session";
 
     ssl = SSL_new(tls->context);
     if (ssl == NULL) {
-        return NGX_ERROR;
+        return NULL;
     }
 
     if (ngx_http_hotpath_redis_tls_is_address(&tls->name)) {
@@ -165,15 +166,19 @@ ngx_http_hotpath_redis_tls_begin(ngx_http_hotpath_redis_tls_t *tls,
         goto failed;
     }
 
-    *session = ssl;
-
-    return NGX_OK;
+    return ssl;
 
 failed:
 
+    *why = ngx_http_hotpath_redis_tls_reason(ssl);
+
+    if (*why == NULL) {
+        *why = c->errstr;
+    }
+
     SSL_free(ssl);
 
-    return NGX_ERROR;
+    return NULL;
 }
 
 
@@ -229,11 +234,13 @@ ngx_http_hotpath_redis_tls_init(ngx_conf_t *cf,
 }
 
 
-ngx_int_t
+void *
 ngx_http_hotpath_redis_tls_begin(ngx_http_hotpath_redis_tls_t *tls,
-    redisContext *c, void **session)
+    redisContext *c, const char **why)
 {
-    return NGX_ERROR;
+    *why = "no TLS";
+
+    return NULL;
 }
 
 

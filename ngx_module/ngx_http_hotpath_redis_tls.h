@@ -30,9 +30,10 @@ ngx_int_t ngx_http_hotpath_redis_tls_init(ngx_conf_t *cf,
     ngx_http_hotpath_redis_tls_t *tls);
 
 /* Right after hiredis has begun to connect: what it sends and reads from here
- * on goes through TLS, and the handshake happens on the way. */
-ngx_int_t ngx_http_hotpath_redis_tls_begin(ngx_http_hotpath_redis_tls_t *tls,
-    redisContext *c, void **session);
+ * on goes through TLS, and the handshake happens on the way. The session, which
+ * is hiredis' and ends with its connection; or NULL, and why. */
+void *ngx_http_hotpath_redis_tls_begin(ngx_http_hotpath_redis_tls_t *tls,
+    redisContext *c, const char **why);
 
 /* Before and after hiredis reads or writes: the errors that OpenSSL keeps for
  * a thread must neither come from nor get to nginx's own connections. */

@@ -296,9 +296,11 @@ class Stack:
 
     def _make_redis(self):
         conf = self._config("redis.conf")
+        # Valkey understands the same words.
+        binary = os.environ.get("HOTPATH_REDIS_SERVER") or "redis-server"
         return self._process(
             "redis", "nobody",
-            ["redis-server", conf, "--bind", HOST, "--port",
+            [binary, conf, "--bind", HOST, "--port",
              self.ports["redis"], "--dir", self.path("redis")],
             self._redis_ready, "redis", watched=(conf,))
 

@@ -1,0 +1,307 @@
+"""What the tests of the Redis backend put between and beside the servers.
+
+    with OwnRedis(stack, "--port", …):   a server of the test's own, with the
+        …                                stack's configuration and these words
+    certificates(directory)              an authority, and what it has signed
+    with Proxy(port) as proxy:           a hop on the way to that port:
+        proxy.port                       where it listens
+        proxy.hold()                     not a byte goes through, and nobody is
+                                         told: a cable that was pulled
+        proxy.flow(delay_s, piece)       bytes go through; answers so much
+                                         later, and in pieces of so many bytes
+        proxy.cut()                      every connection is reset
+        proxy.close(), proxy.open()      nobody is let in; as before
+        proxy.sent("GET")                commands of that name that came by
+    FakeRedis(port, {b"GET": b"-LOADING …"})   talks the protocol; PING is PONG
+    with Nameserver({"a.test": [address, …]}) as names: names.port, .asked
+
+Standard library and the openssl command only; every wait has a deadline.
+"""
+
+import collections
+import os
+import queue
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+from pressure import GarbageServer
+from servers import local, wait_until
+
+RESET = struct.pack("ii", 1, 0)
+
+
+class OwnRedis:
+    """A redis-server beside the stack's; words are its own options."""
+
+    def __init__(self, stack, *words, name="own", port=None,
+                 host=local.HOST):
+        command = list(stack["redis"].command)
+        where = command.index("--port")
+        self.port = port or local.free_ports()["redis"]
+        del command[where:where + 2]
+        command[command.index("--dir") + 1] = stack._owned(
+            "nobody", f"redis-{name}")
+        if "--port" not in words:
+            words = ("--port", self.port, *words)
+        self.process = local.Process(
+            f"redis-{name}", stack.directory, [*command, *words],
+            env=local.ENVIRONMENT, port=self.port,
+            ready=lambda: local.port_taken(self.port, host))
+
+    def __enter__(self):
+        self.process.start()
+        return self
+
+    def __exit__(self, *_):
+        self.process.stop()
+
+
+def _openssl(directory, *words):
+    subprocess.run(["openssl", *words], cwd=directory, check=True, timeout=60,
+                   capture_output=True)
+
+
+def certificates(directory):
+    """ca.pem has signed server (for redis.test and 127.0.0.1) and client; a
+    stranger ca, stranger.pem, has signed nothing."""
+    os.makedirs(directory, exist_ok=True)
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt",
+           "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    for name in ("ca", "stranger"):
+        _openssl(directory, *new, "-subj", f"/CN={name}", "-keyout",
+                 f"{name}.key", "-out", f"{name}.pem")
+    for name, names in (("server", "DNS:redis.test,IP:127.0.0.1"),
+                        ("client", "DNS:front.test")):
+        _openssl(directory, *new, "-subj", f"/CN={name}", "-CA", "ca.pem",
+                 "-CAkey", "ca.key", "-addext", f"subjectAltName={names}",
+                 "-addext", "basicConstraints=critical,CA:FALSE",
+                 "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    for name in os.listdir(directory):
+        os.chmod(os.path.join(directory, name), 0o644)
+    return directory
+
+
+class _Hop:
+    """One connection of a proxy: two pumps."""
+
+    def __init__(self, proxy, client, server):
+        self.proxy = proxy
+        self.ends = (client, server)
+        self.threads = []
+        for source, target, back in ((client, server, False),
+                                     (server, client, True)):
+            pieces = queue.Queue()
+            for work, words in ((self._read, (source, pieces, back)),
+                                (self._write, (target, pieces, back))):
+                self.threads.append(threading.Thread(
+                    target=work, args=words, daemon=True))
+        for thread in self.threads:
+            thread.start()
+
+    def _read(self, source, pieces, back):
+        try:
+            while True:
+                data = source.recv(65536)
+                if not data:
+                    break
+                if not back:
+                    self.proxy.count(data)
+                pieces.put((time.monotonic(), data))
+        except OSError:
+            pass
+        pieces.put((0, b""))
+
+    def _write(self, target, pieces, back):
+        try:
+            while True:
+                came, data = pieces.get()
+                if not data:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                size = self.proxy.piece or len(data)
+                for begin in range(0, len(data), size):
+                    self.proxy.wait(came if back else None)
+                    target.sendall(data[begin:begin + size])
+        except OSError:
+            pass
+
+    def reset(self):
+        for end in self.ends:
+            try:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.reset()
+        for thread in self.threads:
+            thread.join(10)
+        for end in self.ends:
+            end.close()
+
+
+class Proxy:
+    """See above. Flows at first."""
+
+    def __init__(self, target, host=local.HOST):
+        self.target = (host, target)
+        self.delay_s = 0
+        self.piece = 0
+        self._flows = threading.Event()
+        self._flows.set()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._hops = []
+        self._counted = collections.Counter()
+        self._shut = False
+        self.accepted = 0
+        self.listener = socket.create_server((local.HOST, 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._flows.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(10)
+        for hop in self._hops:
+            hop.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            server = None
+            if not self._shut:
+                try:
+                    server = socket.create_connection(self.target, 5)
+                except OSError:
+                    pass
+            if server is None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                client.close()
+                continue
+            server.settimeout(None)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._hops.append(_Hop(self, client, server))
+
+    def wait(self, came):
+        """Until a piece may go; an answer's delay counts from its coming."""
+        self._flows.wait()
+        if came and self.delay_s:
+            self._ended.wait(max(0, came + self.delay_s - time.monotonic()))
+            self._flows.wait()
+
+    def count(self, data):
+        with self._lock:
+            for word in data.split(b"\r\n"):
+                if word.isalpha() and word.isupper():
+                    self._counted[word.decode()] += 1
+
+    def sent(self, name):
+        with self._lock:
+            return self._counted[name]
+
+    def flow(self, delay_s=0, piece=0):
+        self.delay_s, self.piece = delay_s, piece
+        self._flows.set()
+
+    def hold(self):
+        self._flows.clear()
+
+    def cut(self):
+        with self._lock:
+            for hop in self._hops:
+                hop.reset()
+
+    def close(self):
+        self._shut = True
+        self.cut()
+
+    def open(self):
+        self._shut = False
+
+
+class FakeRedis(GarbageServer):
+    """Reads commands and answers each by its name, PING with PONG unless told
+    otherwise, the rest with nil. got counts them."""
+
+    def __init__(self, port, answers):
+        super().__init__(port, self._serve)
+        self.answers = {b"PING": b"+PONG\r\n", **answers}
+        self.got = collections.Counter()
+
+    def _serve(self, connection):
+        with connection.makefile("rb") as file:
+            while True:
+                head = file.readline()
+                if not head:
+                    return
+                words = []
+                for _ in range(int(head[1:])):
+                    size = int(file.readline()[1:])
+                    words.append(file.read(size + 2)[:-2])
+                self.got[words[0].decode()] += 1
+                connection.sendall(self.answers.get(words[0], b"$-1\r\n"))
+
+
+class Nameserver:
+    """Answers for addresses of version 4; what it does not know is no name."""
+
+    def __init__(self, names):
+        self.names = names
+        self.asked = 0
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((local.HOST, 0))
+        self.port = self.socket.getsockname()[1]
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.socket.sendto(b"", (local.HOST, self.port))
+        self.thread.join(10)
+        self.socket.close()
+
+    def _serve(self):
+        while True:
+            query, client = self.socket.recvfrom(4096)
+            if not query:
+                return
+            self.asked += 1
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode())
+                at += 1 + query[at]
+            question = query[12:at + 5]
+            kind = struct.unpack("!H", query[at + 1:at + 3])[0]
+            addresses = self.names.get(".".join(labels))
+            found = addresses if kind == 1 and addresses else []
+            self.socket.sendto(
+                query[:2] + struct.pack("!HHHHH", 0x8180 if addresses
+                                        else 0x8183, 1, len(found), 0, 0)
+                + question + b"".join(
+                    b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 0, 4)
+                    + socket.inet_aton(address) for address in found), client)
+
+
+def wait_commands(proxy, name, count, timeout_s=10):
+    seen = proxy.sent(name)
+    wait_until(lambda: proxy.sent(name) >= seen + count, timeout_s,
+               f"{count} more of {name} came by")
