@@ -27,8 +27,9 @@ STACK = {
     "server": "add_header X-Worker $pid always;",
 }
 
-ALL = ("~hotpath:*", "+ping", "+select", "+get", "+eval", "+evalsha",
-       "+getrange", "+set")
+# What the reference says that a user needs.
+ALL = ("~hotpath:*", "+ping", "+select", "+get", "+mget", "+set", "+unlink",
+       "+getrange", "+eval", "+evalsha")
 
 
 UNKNOWN = ("(unable to get local issuer certificate"
@@ -209,8 +210,8 @@ def test_user_who_may_not_write(own_stack, redis, port):
     assert own_stack.metric("hotpath_redis_breakers_open", '"all"') == 0
     assert own_stack.metric("hotpath_redis_breakers_open", '"scripts"') == 1
     assert own_stack.metric("hotpath_redis_skipped_total", "breaker") > 0
-    lines = [line for line in errors(own_stack) if "answers with" in line]
-    assert len(lines) == 1, errors(own_stack)
+    kinds = re.findall(r"answers with an error \((\w+)", log(own_stack))
+    assert kinds and len(kinds) == len(set(kinds)), kinds
     redis("ACL", "DELUSER", "front")
 
 
