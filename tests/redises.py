@@ -12,7 +12,7 @@
         proxy.cut()                      every connection is reset
         proxy.close(), proxy.open()      nobody is let in; as before
         proxy.sent("GET")                commands of that name that came by
-    FakeRedis(port, {b"GET": b"-LOADING …"})   talks the protocol; PING is PONG
+    FakeRedis(port, b"-LOADING …\\r\\n")    talks the protocol; PING is PONG
     with Nameserver({"a.test": [address, …]}) as names: names.port, .asked
 
 Standard library and the openssl command only; every wait has a deadline.
@@ -237,12 +237,12 @@ class Proxy:
 
 
 class FakeRedis(GarbageServer):
-    """Reads commands and answers each by its name, PING with PONG unless told
-    otherwise, the rest with nil. got counts them."""
+    """Reads commands and answers PING with PONG, the rest with the reply that
+    it is given. got counts them."""
 
-    def __init__(self, port, answers):
+    def __init__(self, port, reply):
         super().__init__(port, self._serve)
-        self.answers = {b"PING": b"+PONG\r\n", **answers}
+        self.reply = reply
         self.got = collections.Counter()
 
     def _serve(self, connection):
@@ -256,7 +256,8 @@ class FakeRedis(GarbageServer):
                     size = int(file.readline()[1:])
                     words.append(file.read(size + 2)[:-2])
                 self.got[words[0].decode()] += 1
-                connection.sendall(self.answers.get(words[0], b"$-1\r\n"))
+                connection.sendall(b"+PONG\r\n" if words[0] == b"PING"
+                                   else self.reply)
 
 
 class Nameserver:
