@@ -439,13 +439,14 @@ def test_replica_that_has_lost_its_master(own_stack, proxy):
 def test_loading(own_stack, proxy):
     """It is up and reads its file, which takes a while: it is not used, and as
     soon as it is through, it is."""
-    own = OwnRedis(own_stack, "--key-load-delay", "100000",
+    own = OwnRedis(own_stack, "--key-load-delay", "30000",
                    "--loading-process-events-interval-bytes", "1024",
                    "--dbfilename", "dump.rdb")
     with Redis(own_stack.ports["redis"]) as redis:
         redis("FLUSHALL")
         for number in range(300):
-            redis("SET", f"filler{number}", "x" * 1000)
+            # it listens to nobody for a kilobyte of its file at a time
+            redis("SET", f"filler{number}", os.urandom(1000))
         name = key()
         store(redis, name)
         redis("SAVE")
@@ -468,7 +469,7 @@ def test_loading(own_stack, proxy):
             end = time.monotonic()
             with Redis(own.port) as redis:
                 def loaded():
-                    return b"loading:0" in redis("INFO", "persistence")
+                    return b"\nloading:0" in redis("INFO", "persistence")
                 assert not loaded()
                 redis("CONFIG", "SET", "key-load-delay", "0")
                 wait_until(loaded, 20, "it is loaded")
