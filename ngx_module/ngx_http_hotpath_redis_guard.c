@@ -12,7 +12,7 @@
  * Runs in workers, inside hiredis' reader; owns nothing. Nothing here may log,
  * call back or free: hiredis is in the middle of a reply. Both generations of
  * its interface: 0.14, and 1.0 on. Tests: tests/fuzz/fuzz_redis.c, and
- * tests/faults/test_redis.py with a whole nginx.
+ * tests/faults/test_redis_faults.py with a whole nginx.
  */
 #include "ngx_http_hotpath_redis_guard.h"
 

@@ -16,7 +16,7 @@
  * What must never happen here: a blocking call (hiredis gets addresses, never
  * names), hiredis freeing its context under a handler (its one way out is the
  * cleanup callback), a line in the log for each attempt. Tests:
- * tests/faults/test_redis.py, tests/integration/test_redis.py.
+ * tests/faults/test_redis_faults.py, tests/integration/test_redis.py.
  */
 #include "ngx_http_hotpath_redis_link.h"
 #include "ngx_http_hotpath_metrics.h"

@@ -4,7 +4,7 @@ The failure table: without Postgres what memory and Redis hold is answered, what
 is past its time is stale within its bound, the rest is a 503 that comes soon,
 then at once; writes do not notice; the instance stays ready; the event loop
 goes on turning. No projector runs: documents are where the test has put them.
-Redis alone is in test_redis.py.
+Redis alone is in test_redis_faults.py.
 """
 
 import os

@@ -4,7 +4,7 @@ Users of the access control lists, passwords and the file of one, databases,
 unix sockets, TLS, names that come to stand for another address. nginx is
 reloaded with another hotpath_redis for each; a document that lies in Redis
 alone shows that it is spoken to. What Redis does to reads when it fails is in
-tests/faults/test_redis.py.
+tests/faults/test_redis_faults.py.
 """
 
 import os
