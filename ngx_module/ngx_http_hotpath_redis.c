@@ -15,8 +15,8 @@
  *
  * What must never happen here: a handler called twice or under its own call to
  * us, a line in the log for each request. A connection that says nothing for
- * three deadlines while commands wait is given up. Tests:
- * tests/faults/test_redis_faults.py; the value's format is in schemas/framing.md.
+ * three deadlines while commands wait is given up. The value's format is in
+ * schemas/framing.md. Tests: tests/faults/test_redis_faults.py.
  */
 #include "ngx_http_hotpath_redis_link.h"
 #include "ngx_http_hotpath_metrics.h"

@@ -1,4 +1,4 @@
-"""Redis stopped, slow, flapping, cut off, full, a replica, loading, or no Redis.
+"""Redis stopped, slow, flapping, cut off, full, a replica, loading, or none.
 
 The failure table's first line: what memory holds is answered as before; what it
 does not hold costs a miss the time limit at most, a few times, and then comes
