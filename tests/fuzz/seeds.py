@@ -49,6 +49,19 @@ NATS = [
     b'"stream":"S","seq":0}',
 ]
 
+# How many commands wait, in how large pieces it comes, and what comes.
+REDIS = [
+    b"\1\0+OK\r\n", b"\3\1$5\r\nhello\r\n$-1\r\n:42\r\n",
+    b"\0\0-ERR max number of clients reached\r\n", b"\0\0+PONG\r\n",
+    b"\2\7*2\r\n$1\r\n0\r\n*2\r\n$3\r\na:b\r\n$0\r\n\r\n*-1\r\n",
+    b"\1\0*2147483647\r\n:1\r\n", b"\1\0*-2\r\n", b"\1\0$-2\r\n",
+    b"\1\0*16384\r\n*1\r\n:1\r\n", b"\1\0*8000\r\n*8000\r\n*8000\r\n",
+    b"\1\0" + b"*1\r\n" * 12 + b":1\r\n", b"\1\0$9223372036854775807\r\n",
+    b"\1\0%1\r\n+a\r\n:1\r\n", b"\1\0~1\r\n:1\r\n", b"\1\0>1\r\n+m\r\n",
+    b"\1\0,1.5\r\n", b"\1\0#t\r\n", b"\1\0_\r\n", b"\1\0(12345\r\n",
+    b"\1\0=7\r\ntxt:abc\r\n", b"\1\0:99999999999999999999\r\n",
+]
+
 
 def frames():
     for name in ("event_group.json", "push.json"):
@@ -69,7 +82,8 @@ def main():
 
     base = pathlib.Path(sys.argv[1])
     for name, seeds in (("json", JSON), ("frame", frames()),
-                        ("header", HEADER), ("nats", NATS)):
+                        ("header", HEADER), ("nats", NATS),
+                        ("redis", REDIS)):
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(seeds):
