@@ -26,6 +26,8 @@
 #include <openssl/x509v3.h>
 
 
+static int ngx_http_hotpath_redis_tls_ask(char *buf, int size, int rwflag,
+    void *data);
 static void ngx_http_hotpath_redis_tls_cleanup(void *data);
 static ngx_int_t ngx_http_hotpath_redis_tls_refuse(ngx_conf_t *cf,
     const char *what, ngx_str_t *file);
@@ -67,6 +69,7 @@ ngx_http_hotpath_redis_tls_init(ngx_conf_t *cf,
     cln->handler = ngx_http_hotpath_redis_tls_cleanup;
     cln->data = ctx;
 
+    SSL_CTX_set_default_passwd_cb(ctx, ngx_http_hotpath_redis_tls_ask);
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 
@@ -103,6 +106,15 @@ ngx_http_hotpath_redis_tls_init(ngx_conf_t *cf,
     tls->context = ctx;
 
     return NGX_OK;
+}
+
+
+/* A key that is encrypted is refused: OpenSSL itself would ask the terminal. */
+
+static int
+ngx_http_hotpath_redis_tls_ask(char *buf, int size, int rwflag, void *data)
+{
+    return -1;
 }
 
 

@@ -65,8 +65,9 @@ def _openssl(directory, *words):
 
 
 def certificates(directory):
-    """ca.pem has signed server (for redis.test and 127.0.0.1) and client; a
-    stranger ca, stranger.pem, has signed nothing."""
+    """ca.pem has signed server (for redis.test and 127.0.0.1) and client, whose
+    key is there as locked.key too, encrypted; stranger.pem has signed nothing.
+    """
     os.makedirs(directory, exist_ok=True)
     new = ["req", "-x509", "-newkey", "ec", "-pkeyopt",
            "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
@@ -79,6 +80,8 @@ def certificates(directory):
                  "-CAkey", "ca.key", "-addext", f"subjectAltName={names}",
                  "-addext", "basicConstraints=critical,CA:FALSE",
                  "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    _openssl(directory, "pkey", "-in", "client.key", "-aes128", "-passout",
+             "pass:secret", "-out", "locked.key")
     for name in os.listdir(directory):
         os.chmod(os.path.join(directory, name), 0o644)
     return directory

@@ -439,6 +439,7 @@ def test_configuration_errors(own_stack, words, complaint):
     ("tls_ca=no-such-file", "no-such-file"),
     ("tls_ca=check.conf", "check.conf"),
     ("tls_cert=tls/client.pem tls_key=tls/server.key", "server.key"),
+    ("tls_cert=tls/client.pem tls_key=tls/locked.key", "locked.key"),
 ])
 def test_tls_configuration_errors(own_stack, tls, words, complaint):
     done = check_configuration(own_stack, f"127.0.0.1 tls=on {words}")
