@@ -1,15 +1,10 @@
 /*
  * ngx_http_hotpath_cache.c: documents in shared memory, read without a lock.
  *
- * A zone is stripes, a stripe is buckets and cells, an entry is a chain of
- * cells:
- *
- *   region header | seed, begun, shape | stripe heads (3 lines each)
- *   per stripe:  buckets, one cache line of 8 slots each: tag | cell + 1
- *                cells of 256 bytes: header | entry | key, tags, head, body
- *                                    header | more of them
- *                                    header | gzip, from a cell's start on
- *                                    header | br, likewise
+ * A zone is stripes; a stripe is buckets, ghosts and cells; an entry is a chain
+ * of cells: its key, tags, head and body in a row, each coded body from the
+ * start of a cell of its own. The map is in ngx_module/README.md ("The cache
+ * zone").
  *
  * Everything is by index, so a torn read can be checked and hurts nobody. A
  * cell is always a cell: its sequence word stays one whatever the cell holds,
@@ -20,20 +15,26 @@
  * that not every cell has to be. Readers write nothing but the `visited` mark,
  * which no reuse of the cell gives another meaning, and only where it is off.
  *
+ * Memory is what a look-up costs: one line of a bucket, then the first cell,
+ * whose lines come together; it names the next AHEAD cells, and each of those
+ * one further on, so that a chain that lies anywhere is fetched as if it lay in
+ * a row.
+ *
  * Writers hold the lock of one stripe, whose dirty flag is set while they
  * change it: where one was killed in there, the next one empties the stripe. A
  * new version is written beside the old one and swapped in with one store, so
  * that readers of a hot key never find it missing; what a purge takes and what
  * coded bodies add is changed in place, for which readers begin again. A key
  * lives in one of two buckets (the first that has room); where both are full,
- * one of their entries goes. Eviction is SIEVE; how long it looks for a victim
- * is bounded by the size of what comes in.
+ * one of their entries goes. Eviction is S3-FIFO, see room_locked(); how long
+ * it looks for a victim is bounded by the size of what comes in.
  *
  * Runs in workers (all but the directive) and, while a configuration is read,
  * in the master. Never blocks, never calls the system under the lock. Tests:
- * tests/unit/test_cache.c; speed: tests/bench/cache.c. Long because readers
- * without a lock and writers under one are correct only together: the order of
- * their stores and loads is to be checked in one place.
+ * tests/unit/test_cache.c; speed: tests/bench/cache.c; hit ratios:
+ * tests/bench/eviction.c. Long because readers without a lock and writers under
+ * one are correct only together: the order of their stores and loads is to be
+ * checked in one place.
  */
 #include "ngx_http_hotpath_cache.h"
 #include "core/hp_http.h"
@@ -55,13 +56,25 @@
 
 #define NGX_HTTP_HOTPATH_CACHE_STRIPES     64
 #define NGX_HTTP_HOTPATH_CACHE_STRIPE_MIN  65536
-#define NGX_HTTP_HOTPATH_CACHE_CELL        256
-#define NGX_HTTP_HOTPATH_CACHE_SLOTS       8
+#define NGX_HTTP_HOTPATH_CACHE_CELL        384
+#define NGX_HTTP_HOTPATH_CACHE_SLOTS       16
+
+/* Cells for which there is one bucket, and one line of ghosts: eight slots for
+ * five cells, and as many ghosts as the main queue may have entries. */
+#define NGX_HTTP_HOTPATH_CACHE_PER_BUCKET  10
+#define NGX_HTTP_HOTPATH_CACHE_PER_GHOSTS  20
+#define NGX_HTTP_HOTPATH_CACHE_CELLS_MAX   ((1 << 24) - 1)
+
+/* Cells that are brought here while others are read. */
+#define NGX_HTTP_HOTPATH_CACHE_AHEAD       5
+
+/* The small queue's share of a stripe's cells is one in so many. */
+#define NGX_HTTP_HOTPATH_CACHE_SMALL_PART  4
 
 /* A reader that was overtaken by writers so often takes it for a miss. */
 #define NGX_HTTP_HOTPATH_CACHE_TRIES       16
 
-/* Entries that one put may spare because they were used, besides two for
+/* Entries that one put may move on because they were used, besides two for
  * every cell it needs. */
 #define NGX_HTTP_HOTPATH_CACHE_SPARE       64
 
@@ -69,6 +82,10 @@
 #define NGX_HTTP_HOTPATH_CACHE_SLICE       32
 
 #define NGX_HTTP_HOTPATH_CACHE_NIL         ((uint32_t) -1)
+
+/* Queues of a stripe. */
+#define NGX_HTTP_HOTPATH_CACHE_SMALL       0
+#define NGX_HTTP_HOTPATH_CACHE_MAIN        1
 
 /* Low bits of a cell's sequence word; the rest counts changes. */
 #define NGX_HTTP_HOTPATH_CACHE_WRITING     1
@@ -106,59 +123,82 @@ typedef struct {
     uint32_t  br_len;          /* 0: not there */
     uint32_t  gzip;            /* cell where it starts, if it is there */
     uint32_t  br;              /* likewise */
+    uint32_t  ahead[NGX_HTTP_HOTPATH_CACHE_AHEAD - 1];
+                               /* the second of its other cells and those that
+                                  follow, as many as it has */
     uint16_t  key_len;         /* 1 to 1200 */
     uint16_t  head_len;        /* 0 to 16384 */
     uint8_t   negative;        /* 0, 1 */
     uint8_t   tags;            /* 0 to 16 */
     uint16_t  reserved;
-    uint32_t  newer;           /* cells of the neighbours in order of */
-    uint32_t  older;           /* insertion, or NIL; only under the lock */
+    uint32_t  newer;           /* cells of the neighbours in its queue, or */
+    uint32_t  older;           /* NIL; under the lock */
 } ngx_http_hotpath_cache_entry_t;
 
 
 typedef struct {
     uint32_t  sequence;        /* changes counted in steps, and two bits */
     uint32_t  next;            /* cell with what follows, or next free cell */
-    uint32_t  visited;         /* 0, 1; set by readers, else under the lock */
-    uint32_t  last;            /* of an entry: its last cell; under the lock */
+    uint32_t  far;             /* of an entry: its last cell, under the lock;
+                                  of another: the cell AHEAD cells on, where
+                                  the part goes on so far */
+    uint8_t   visited;         /* 0, 1; set by readers, else under the lock */
+    uint8_t   queue;           /* of an entry: which; under the lock */
+    uint16_t  reserved;
 
     union {
         struct {
             ngx_http_hotpath_cache_entry_t  entry;
-            u_char                          bytes[144];
+            u_char                          bytes[NGX_HTTP_HOTPATH_CACHE_CELL
+                                                  - 128];
         } head;
 
-        u_char  bytes[240];
+        u_char  bytes[NGX_HTTP_HOTPATH_CACHE_CELL - 16];
     } u;
 } ngx_http_hotpath_cache_cell_t;
 
 
-/* tag << 32 | cell + 1, or 0; written under the lock, by one store. */
-typedef uint64_t  ngx_http_hotpath_cache_bucket_t[NGX_HTTP_HOTPATH_CACHE_SLOTS];
+/* A cell + 1 in the low bits, as many as it takes, a tag above; or 0. Written
+ * under the lock, by one store. */
+typedef uint32_t  ngx_http_hotpath_cache_bucket_t[NGX_HTTP_HOTPATH_CACHE_SLOTS];
+
+/* Hashes of keys that were in the small queue once, the youngest first. Under
+ * the lock; of no consequence but to what is evicted. */
+typedef uint32_t  ngx_http_hotpath_cache_ghosts_t[NGX_HTTP_HOTPATH_CACHE_SLOTS];
 
 
 typedef struct {
-    ngx_http_hotpath_lock_t  lock;
+    uint32_t  newest;          /* NIL without entries, and so is the next */
+    uint32_t  oldest;
+    uint32_t  cells;
+    uint32_t  entries;
+} ngx_http_hotpath_cache_queue_t;
+
+
+typedef struct {
+    ngx_http_hotpath_lock_t         lock;
 
     /* A line of its own: every reader reads it, only a reset writes it. */
-    uint32_t                 epoch;         /* odd: being emptied */
-    u_char                   pad[NGX_HTTP_HOTPATH_CACHE_LINE
-                                 - sizeof(uint32_t)];
+    uint32_t                        epoch;  /* odd: being emptied */
+    u_char                          pad1[NGX_HTTP_HOTPATH_CACHE_LINE
+                                         - sizeof(uint32_t)];
 
     /* Read and written under the lock; statistics are read without it. */
-    uint32_t                 free;          /* first free cell, or NIL */
-    uint32_t                 nfree;
-    uint32_t                 used;          /* cells from here on were never
+    uint32_t                        free;   /* first free cell, or NIL */
+    uint32_t                        nfree;
+    uint32_t                        used;   /* cells from here on were never
                                                in use since the last reset */
-    uint32_t                 newest;        /* NIL without entries */
-    uint32_t                 oldest;
-    uint32_t                 hand;          /* where eviction goes on, or NIL */
-    uint32_t                 entries;
-    uint32_t                 reserved;
-    uint64_t                 stores;
-    uint64_t                 refused_older;
-    uint64_t                 evictions;
-    uint64_t                 resets;
+    uint32_t                        reserved;
+    ngx_http_hotpath_cache_queue_t  queue[2];
+    u_char                          pad2[NGX_HTTP_HOTPATH_CACHE_LINE
+                                         - 12 * sizeof(uint32_t)];
+
+    uint64_t                        stores;
+    uint64_t                        refused_older;
+    uint64_t                        evictions;
+    uint64_t                        resets;
+    u_char                          pad3[NGX_HTTP_HOTPATH_CACHE_LINE
+                                         - 4 * sizeof(uint64_t)];
 } ngx_http_hotpath_cache_stripe_t;
 
 
@@ -170,7 +210,7 @@ typedef struct {
     uint64_t                   max_entry;   /* bytes of key and all parts */
     uint32_t                   stripes;     /* power of two */
     uint32_t                   cells;       /* of one stripe */
-    uint32_t                   buckets;     /* of one stripe */
+    uint32_t                   reserved;
 
     uint32_t                   warm;        /* 0, 1; set by anybody, once */
 
@@ -196,20 +236,25 @@ struct ngx_http_hotpath_cache_s {
     uint64_t                          max_entry;
     ngx_http_hotpath_cache_region_t  *region;
     ngx_http_hotpath_cache_bucket_t  *buckets;
+    ngx_http_hotpath_cache_ghosts_t  *ghosts;
     ngx_http_hotpath_cache_cell_t    *cells;
     uint64_t                          seed;
     uint32_t                          nstripes;
-    uint32_t                          nbuckets;
-    uint32_t                          ncells;
+    uint32_t                          nbuckets;   /* of one stripe */
+    uint32_t                          nghosts;    /* likewise: lines of them */
+    uint32_t                          ncells;     /* likewise */
+    uint32_t                          mask;       /* of the cell in a slot */
 };
 
 
 /* What a key leads to. */
 typedef struct {
     uint64_t                          hash;
-    uint32_t                          tag;
+    uint32_t                          tag;        /* where slots have it */
+    uint32_t                          ghost;
     ngx_http_hotpath_cache_stripe_t  *stripe;
     ngx_http_hotpath_cache_bucket_t  *bucket[2];
+    ngx_http_hotpath_cache_ghosts_t  *ghosts;
     ngx_http_hotpath_cache_cell_t    *cells;      /* the stripe's */
 } ngx_http_hotpath_cache_place_t;
 
@@ -228,8 +273,13 @@ typedef struct {
     ngx_http_hotpath_cache_cell_t   *cell;
     u_char                          *p;     /* next byte in the cell */
     size_t                           room;  /* bytes from there on */
-    uint32_t                         n;     /* the cell; only who fills it */
     uint32_t                         ncells;
+
+    /* of who fills it */
+    ngx_http_hotpath_cache_entry_t  *entry; /* NULL in a coded body */
+    uint32_t                         n;     /* the cell */
+    uint32_t                         count; /* of the part's cells so far */
+    uint32_t                         recent[NGX_HTTP_HOTPATH_CACHE_AHEAD];
 } ngx_http_hotpath_cache_cursor_t;
 
 
@@ -237,11 +287,9 @@ static ngx_int_t ngx_http_hotpath_cache_init_zone(ngx_shm_zone_t *zone,
     void *data);
 static void ngx_http_hotpath_cache_shape(
     ngx_http_hotpath_cache_region_t *region, uint64_t max_entry);
+static void ngx_http_hotpath_cache_empty(
+    ngx_http_hotpath_cache_stripe_t *stripe);
 static uint64_t ngx_http_hotpath_cache_seed(void);
-static void ngx_http_hotpath_cache_place(ngx_http_hotpath_cache_t *cache,
-    ngx_str_t *key, ngx_http_hotpath_cache_place_t *place);
-static void ngx_http_hotpath_cache_place_hash(ngx_http_hotpath_cache_t *cache,
-    uint64_t hash, ngx_http_hotpath_cache_place_t *place);
 static ngx_int_t ngx_http_hotpath_cache_lookup(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
     ngx_str_t *key, ngx_uint_t codings,
@@ -266,9 +314,10 @@ static ngx_int_t ngx_http_hotpath_cache_purge_locked(
 static void ngx_http_hotpath_cache_meet_locked(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_walk_t *walk,
     ngx_uint_t stripe, uint32_t n);
-static uint64_t *ngx_http_hotpath_cache_find_locked(
-    ngx_http_hotpath_cache_place_t *place, ngx_str_t *key);
-static uint64_t *ngx_http_hotpath_cache_slot_locked(
+static uint32_t *ngx_http_hotpath_cache_find_locked(
+    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
+    ngx_str_t *key);
+static uint32_t *ngx_http_hotpath_cache_slot_locked(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place);
 static void ngx_http_hotpath_cache_room_locked(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
@@ -277,6 +326,9 @@ static uint32_t ngx_http_hotpath_cache_write_locked(
     ngx_http_hotpath_cache_place_t *place,
     ngx_http_hotpath_cache_entry_t *entry, ngx_str_t *key,
     ngx_http_hotpath_cache_content_t *content);
+static uint32_t ngx_http_hotpath_cache_coded_locked(
+    ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head, ngx_str_t *coded);
 static uint32_t ngx_http_hotpath_cache_grow_locked(
     ngx_http_hotpath_cache_cursor_t *cursor,
     ngx_http_hotpath_cache_cell_t *head);
@@ -288,7 +340,15 @@ static void ngx_http_hotpath_cache_full_locked(
     ngx_http_hotpath_cache_cell_t *head);
 static void ngx_http_hotpath_cache_evict_locked(
     ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place,
-    uint32_t n);
+    uint32_t n, ngx_uint_t ghost);
+static ngx_uint_t ngx_http_hotpath_cache_recall_locked(
+    ngx_http_hotpath_cache_t *cache, ngx_http_hotpath_cache_place_t *place);
+static void ngx_http_hotpath_cache_remember_locked(
+    ngx_http_hotpath_cache_place_t *place);
+static void ngx_http_hotpath_cache_link_locked(
+    ngx_http_hotpath_cache_place_t *place, uint32_t n, ngx_uint_t queue);
+static void ngx_http_hotpath_cache_relink_locked(
+    ngx_http_hotpath_cache_place_t *place, uint32_t was, uint32_t n);
 static void ngx_http_hotpath_cache_unlink_locked(
     ngx_http_hotpath_cache_place_t *place, uint32_t n);
 static void ngx_http_hotpath_cache_release_locked(
@@ -356,6 +416,8 @@ ngx_http_hotpath_cache_prefetch(const ngx_http_hotpath_cache_cell_t *cell)
     __builtin_prefetch(p + NGX_HTTP_HOTPATH_CACHE_LINE);
     __builtin_prefetch(p + 2 * NGX_HTTP_HOTPATH_CACHE_LINE);
     __builtin_prefetch(p + 3 * NGX_HTTP_HOTPATH_CACHE_LINE);
+    __builtin_prefetch(p + 4 * NGX_HTTP_HOTPATH_CACHE_LINE);
+    __builtin_prefetch(p + 5 * NGX_HTTP_HOTPATH_CACHE_LINE);
 }
 
 
@@ -393,6 +455,42 @@ ngx_http_hotpath_cache_end(ngx_http_hotpath_cache_cell_t *cell, uint32_t flags)
     s += NGX_HTTP_HOTPATH_CACHE_STEP;
 
     __atomic_store_n(&cell->sequence, s | flags, __ATOMIC_RELEASE);
+}
+
+
+/* Stripe, tag and buckets come from different bits, ghosts and their line too.
+ */
+
+static ngx_inline void
+ngx_http_hotpath_cache_place_hash(ngx_http_hotpath_cache_t *cache,
+    uint64_t hash, ngx_http_hotpath_cache_place_t *place)
+{
+    size_t    n;
+    uint64_t  other;
+
+    n = hash & (cache->nstripes - 1);
+    other = (hash ^ hash >> 29) * 0x9e3779b97f4a7c15ULL;
+
+    place->hash = hash;
+    place->tag = (uint32_t) (hash >> 6) * (cache->mask + 1);
+    place->ghost = (uint32_t) (hash >> 32) | 1;
+    place->stripe = &cache->region->stripe[n];
+    place->bucket[0] = &cache->buckets[n * cache->nbuckets
+                                  + ((hash >> 32) * cache->nbuckets >> 32)];
+    place->bucket[1] = &cache->buckets[n * cache->nbuckets
+                                  + ((other >> 32) * cache->nbuckets >> 32)];
+    place->ghosts = &cache->ghosts[n * cache->nghosts
+                          + ((other & 0xffffffff) * cache->nghosts >> 32)];
+    place->cells = &cache->cells[n * cache->ncells];
+}
+
+
+static ngx_inline void
+ngx_http_hotpath_cache_place(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
+    ngx_http_hotpath_cache_place_t *place)
+{
+    ngx_http_hotpath_cache_place_hash(cache,
+                           hp_hash64(key->data, key->len, cache->seed), place);
 }
 
 
@@ -481,6 +579,34 @@ ngx_http_hotpath_cache_start(ngx_http_hotpath_cache_cursor_t *cursor,
 }
 
 
+/* What is wanted does not end in the entry's first cell: has the next ones
+ * brought here. left: from the second on. */
+
+static ngx_inline void
+ngx_http_hotpath_cache_ahead(ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_entry_t *entry, size_t left)
+{
+    uint32_t    n;
+    ngx_uint_t  i;
+
+    n = __atomic_load_n(&cursor->cell->next, __ATOMIC_RELAXED);
+
+    for (i = 0; n < cursor->ncells; i++) {
+
+        ngx_http_hotpath_cache_prefetch(&cursor->place->cells[n]);
+
+        if (i == NGX_HTTP_HOTPATH_CACHE_AHEAD - 1
+            || left <= NGX_HTTP_HOTPATH_CACHE_MORE)
+        {
+            break;
+        }
+
+        left -= NGX_HTTP_HOTPATH_CACHE_MORE;
+        n = entry->ahead[i];
+    }
+}
+
+
 /* At the first byte of cell n. NGX_AGAIN: there is no such cell, so that what
  * led there was not of one moment. left: what is still wanted. */
 
@@ -496,9 +622,8 @@ ngx_http_hotpath_cache_jump(ngx_http_hotpath_cache_cursor_t *cursor, uint32_t n,
     cursor->p = cursor->cell->u.bytes;
     cursor->room = NGX_HTTP_HOTPATH_CACHE_MORE;
 
-    if (left > NGX_HTTP_HOTPATH_CACHE_MORE) {
-
-        n = __atomic_load_n(&cursor->cell->next, __ATOMIC_RELAXED);
+    if (left > NGX_HTTP_HOTPATH_CACHE_AHEAD * NGX_HTTP_HOTPATH_CACHE_MORE) {
+        n = __atomic_load_n(&cursor->cell->far, __ATOMIC_RELAXED);
 
         if (n < cursor->ncells) {
             ngx_http_hotpath_cache_prefetch(&cursor->place->cells[n]);
@@ -710,7 +835,6 @@ ngx_http_hotpath_cache_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_hotpath_cache_init_zone(ngx_shm_zone_t *zone, void *data)
 {
-    u_char                           *p;
     ngx_uint_t                        fresh;
     ngx_http_hotpath_cache_t         *cache;
     ngx_http_hotpath_cache_region_t  *region;
@@ -737,19 +861,23 @@ ngx_http_hotpath_cache_init_zone(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    p = (u_char *) &region->stripe[region->stripes];
-    cache->buckets = (ngx_http_hotpath_cache_bucket_t *) p;
-
-    p += (size_t) region->stripes * region->buckets
-         * sizeof(ngx_http_hotpath_cache_bucket_t);
-    cache->cells = (ngx_http_hotpath_cache_cell_t *)
-                           ngx_align_ptr(p, NGX_HTTP_HOTPATH_CACHE_CELL);
-
     cache->region = region;
     cache->seed = region->seed;
     cache->nstripes = region->stripes;
-    cache->nbuckets = region->buckets;
     cache->ncells = region->cells;
+    cache->nbuckets = region->cells / NGX_HTTP_HOTPATH_CACHE_PER_BUCKET + 1;
+    cache->nghosts = region->cells / NGX_HTTP_HOTPATH_CACHE_PER_GHOSTS + 1;
+
+    for (cache->mask = 1; cache->mask < cache->ncells; /* void */ ) {
+        cache->mask = cache->mask << 1 | 1;
+    }
+
+    cache->buckets = (ngx_http_hotpath_cache_bucket_t *)
+                                          &region->stripe[cache->nstripes];
+    cache->ghosts = (ngx_http_hotpath_cache_ghosts_t *)
+        &cache->buckets[(size_t) cache->nstripes * cache->nbuckets];
+    cache->cells = (ngx_http_hotpath_cache_cell_t *)
+        &cache->ghosts[(size_t) cache->nstripes * cache->nghosts];
 
     return NGX_OK;
 }
@@ -758,7 +886,11 @@ ngx_http_hotpath_cache_init_zone(ngx_shm_zone_t *zone, void *data)
 _Static_assert(sizeof(ngx_http_hotpath_cache_cell_t)
                == NGX_HTTP_HOTPATH_CACHE_CELL
                && sizeof(ngx_http_hotpath_cache_stripe_t)
-                  == 3 * NGX_HTTP_HOTPATH_CACHE_LINE
+                  == 4 * NGX_HTTP_HOTPATH_CACHE_LINE
+               && sizeof(ngx_http_hotpath_cache_bucket_t)
+                  == NGX_HTTP_HOTPATH_CACHE_LINE
+               && 60 % NGX_HTTP_HOTPATH_CACHE_PER_BUCKET == 0
+               && 60 % NGX_HTTP_HOTPATH_CACHE_PER_GHOSTS == 0
                && offsetof(ngx_http_hotpath_cache_region_t, stripe)
                   == 3 * NGX_HTTP_HOTPATH_CACHE_LINE,
                "the layout in shared memory is not the one described");
@@ -770,9 +902,8 @@ static void
 ngx_http_hotpath_cache_shape(ngx_http_hotpath_cache_region_t *region,
     uint64_t max_entry)
 {
-    size_t                            share;
-    uint32_t                          n;
-    ngx_http_hotpath_cache_stripe_t  *stripe;
+    size_t    share;
+    uint32_t  n;
 
     n = NGX_HTTP_HOTPATH_CACHE_STRIPES;
     share = ngx_max(NGX_HTTP_HOTPATH_CACHE_LARGEST * max_entry,
@@ -782,30 +913,47 @@ ngx_http_hotpath_cache_shape(ngx_http_hotpath_cache_region_t *region,
         n /= 2;
     }
 
-    /* Twice as many slots as cells: four cells to a bucket, and one bucket for
-     * what does not divide. */
+    /* What the cells take with their buckets and ghosts; one more line of
+     * each for what does not divide. */
 
     share = region->region.size - sizeof(ngx_http_hotpath_cache_region_t)
-            - n * sizeof(ngx_http_hotpath_cache_stripe_t)
-            - NGX_HTTP_HOTPATH_CACHE_CELL;
-    share = share / n - sizeof(ngx_http_hotpath_cache_bucket_t);
-    share /= NGX_HTTP_HOTPATH_CACHE_CELL
-             + sizeof(ngx_http_hotpath_cache_bucket_t) / 4;
+            - n * sizeof(ngx_http_hotpath_cache_stripe_t);
+    share = share / n - 2 * NGX_HTTP_HOTPATH_CACHE_LINE;
+    share = share * 60
+            / (60 * NGX_HTTP_HOTPATH_CACHE_CELL
+               + 60 / NGX_HTTP_HOTPATH_CACHE_PER_BUCKET
+                 * NGX_HTTP_HOTPATH_CACHE_LINE
+               + 60 / NGX_HTTP_HOTPATH_CACHE_PER_GHOSTS
+                 * NGX_HTTP_HOTPATH_CACHE_LINE);
 
-    region->cells = ngx_min(share, NGX_HTTP_HOTPATH_CACHE_NIL - 1);
-    region->buckets = region->cells / 4 + 1;
+    region->cells = ngx_min(share, NGX_HTTP_HOTPATH_CACHE_CELLS_MAX);
     region->stripes = n;
     region->max_entry = max_entry;
     region->seed = ngx_http_hotpath_cache_seed();
     region->begun = (uint64_t) 1 << 32;
 
     for (n = 0; n < region->stripes; n++) {
-        stripe = &region->stripe[n];
+        ngx_http_hotpath_cache_empty(&region->stripe[n]);
+    }
+}
 
-        stripe->free = NGX_HTTP_HOTPATH_CACHE_NIL;
-        stripe->newest = NGX_HTTP_HOTPATH_CACHE_NIL;
-        stripe->oldest = NGX_HTTP_HOTPATH_CACHE_NIL;
-        stripe->hand = NGX_HTTP_HOTPATH_CACHE_NIL;
+
+/* A stripe without entries, but for its buckets. */
+
+static void
+ngx_http_hotpath_cache_empty(ngx_http_hotpath_cache_stripe_t *stripe)
+{
+    ngx_uint_t  i;
+
+    stripe->free = NGX_HTTP_HOTPATH_CACHE_NIL;
+    stripe->nfree = 0;
+    stripe->used = 0;
+
+    for (i = 0; i < 2; i++) {
+        stripe->queue[i].newest = NGX_HTTP_HOTPATH_CACHE_NIL;
+        stripe->queue[i].oldest = NGX_HTTP_HOTPATH_CACHE_NIL;
+        stripe->queue[i].cells = 0;
+        stripe->queue[i].entries = 0;
     }
 }
 
@@ -932,8 +1080,7 @@ ngx_http_hotpath_cache_lookup(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_buffer_t *buffer,
     ngx_http_hotpath_cache_entry_t *entry)
 {
-    uint32_t    epoch, n;
-    uint64_t    word;
+    uint32_t    epoch, n, word;
     ngx_int_t   rc;
     ngx_uint_t  b, i;
 
@@ -948,12 +1095,12 @@ ngx_http_hotpath_cache_lookup(ngx_http_hotpath_cache_t *cache,
 
             word = __atomic_load_n(&(*place->bucket[b])[i], __ATOMIC_ACQUIRE);
 
-            if ((uint32_t) (word >> 32) != place->tag) {
+            if ((word ^ place->tag) > cache->mask) {
                 continue;
             }
 
             /* an empty slot becomes the largest number */
-            n = (uint32_t) word - 1;
+            n = (word & cache->mask) - 1;
 
             if (n >= cache->ncells) {
                 continue;
@@ -1018,7 +1165,17 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
         return NGX_DECLINED;
     }
 
+    coding = ngx_http_hotpath_cache_coding(entry, codings);
+    body = ngx_http_hotpath_cache_body_len(entry, coding);
+    len = entry->key_len + entry->tags * sizeof(uint64_t) + entry->head_len
+          + (coding == HP_CODING_IDENTITY ? body : 0);
+
     ngx_http_hotpath_cache_start(&cursor, head, place, cache->ncells);
+
+    if (len > NGX_HTTP_HOTPATH_CACHE_FIRST) {
+        ngx_http_hotpath_cache_ahead(&cursor, entry,
+                                     len - NGX_HTTP_HOTPATH_CACHE_FIRST);
+    }
 
     rc = ngx_http_hotpath_cache_match(&cursor, key->data, key->len);
 
@@ -1028,8 +1185,6 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
                ? NGX_DECLINED : NGX_AGAIN;
     }
 
-    coding = ngx_http_hotpath_cache_coding(entry, codings);
-    body = ngx_http_hotpath_cache_body_len(entry, coding);
     len = entry->head_len + body;
 
     if (len > buffer->size) {
@@ -1161,7 +1316,7 @@ ngx_http_hotpath_cache_put_codings(ngx_http_hotpath_cache_t *cache,
     ngx_str_t *key, uint64_t version, size_t body_len, ngx_str_t *gzip,
     ngx_str_t *br)
 {
-    uint64_t                        *slot;
+    uint32_t                        *slot, n;
     ngx_int_t                        rc;
     ngx_http_hotpath_cache_entry_t  *entry;
     ngx_http_hotpath_cache_place_t   place;
@@ -1182,16 +1337,17 @@ ngx_http_hotpath_cache_put_codings(ngx_http_hotpath_cache_t *cache,
 
     rc = NGX_DECLINED;
 
-    slot = ngx_http_hotpath_cache_find_locked(&place, key);
+    slot = ngx_http_hotpath_cache_find_locked(cache, &place, key);
 
     if (slot) {
-        entry = &place.cells[(uint32_t) *slot - 1].u.head.entry;
+        n = (*slot & cache->mask) - 1;
+        entry = &place.cells[n].u.head.entry;
 
         if (entry->version == version && entry->body_len == body_len) {
             ngx_http_hotpath_lock_begin(&place.stripe->lock);
 
-            rc = ngx_http_hotpath_cache_codings_locked(cache, &place,
-                                         (uint32_t) *slot - 1, gzip, br);
+            rc = ngx_http_hotpath_cache_codings_locked(cache, &place, n, gzip,
+                                                       br);
 
             ngx_http_hotpath_lock_end(&place.stripe->lock);
         }
@@ -1234,7 +1390,7 @@ ngx_int_t
 ngx_http_hotpath_cache_purge(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
     ngx_uint_t hard)
 {
-    uint64_t                        *slot;
+    uint32_t                        *slot;
     ngx_int_t                        rc;
     ngx_http_hotpath_cache_place_t   place;
 
@@ -1253,10 +1409,10 @@ ngx_http_hotpath_cache_purge(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
         return NGX_BUSY;
     }
 
-    slot = ngx_http_hotpath_cache_find_locked(&place, key);
+    slot = ngx_http_hotpath_cache_find_locked(cache, &place, key);
 
     rc = slot ? ngx_http_hotpath_cache_purge_locked(cache, place.stripe,
-                                 &place.cells[(uint32_t) *slot - 1], hard)
+                          &place.cells[(*slot & cache->mask) - 1], hard)
               : NGX_DECLINED;
 
     ngx_http_hotpath_unlock(&place.stripe->lock);
@@ -1347,7 +1503,10 @@ ngx_http_hotpath_cache_stats(ngx_http_hotpath_cache_t *cache,
         stats->evictions += __atomic_load_n(&stripe->evictions,
                                             __ATOMIC_RELAXED);
         stats->resets += __atomic_load_n(&stripe->resets, __ATOMIC_RELAXED);
-        stats->entries += __atomic_load_n(&stripe->entries, __ATOMIC_RELAXED);
+        stats->entries += __atomic_load_n(&stripe->queue[0].entries,
+                                          __ATOMIC_RELAXED)
+                          + __atomic_load_n(&stripe->queue[1].entries,
+                                            __ATOMIC_RELAXED);
 
         used = __atomic_load_n(&stripe->used, __ATOMIC_RELAXED);
         nfree = __atomic_load_n(&stripe->nfree, __ATOMIC_RELAXED);
@@ -1373,46 +1532,15 @@ ngx_http_hotpath_cache_name(ngx_http_hotpath_cache_t *cache)
 }
 
 
-static void
-ngx_http_hotpath_cache_place(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
-    ngx_http_hotpath_cache_place_t *place)
-{
-    ngx_http_hotpath_cache_place_hash(cache,
-                           hp_hash64(key->data, key->len, cache->seed), place);
-}
-
-
-/* Stripe, tag and both buckets come from different bits. */
-
-static void
-ngx_http_hotpath_cache_place_hash(ngx_http_hotpath_cache_t *cache,
-    uint64_t hash, ngx_http_hotpath_cache_place_t *place)
-{
-    size_t    n;
-    uint64_t  other;
-
-    n = hash & (cache->nstripes - 1);
-    other = (hash ^ hash >> 29) * 0x9e3779b97f4a7c15ULL;
-
-    place->hash = hash;
-    place->tag = (uint32_t) (hash >> 6);
-    place->stripe = &cache->region->stripe[n];
-    place->bucket[0] = &cache->buckets[n * cache->nbuckets
-                                  + ((hash >> 32) * cache->nbuckets >> 32)];
-    place->bucket[1] = &cache->buckets[n * cache->nbuckets
-                                  + ((other >> 32) * cache->nbuckets >> 32)];
-    place->cells = &cache->cells[n * cache->ncells];
-}
-
-
 static ngx_int_t
 ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place, ngx_str_t *key,
     ngx_http_hotpath_cache_meta_t *meta,
     ngx_http_hotpath_cache_content_t *content)
 {
-    uint32_t                          n, was, generation;
-    uint64_t                         *slot, begun;
+    uint32_t                          n, was, generation, *slot;
+    uint64_t                          begun;
+    ngx_uint_t                        queue;
     ngx_http_hotpath_cache_entry_t    entry, *old;
     ngx_http_hotpath_cache_stripe_t  *stripe;
 
@@ -1442,12 +1570,12 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
         entry.generation = generation;
     }
 
-    slot = ngx_http_hotpath_cache_find_locked(place, key);
+    slot = ngx_http_hotpath_cache_find_locked(cache, place, key);
     old = NULL;
     was = NGX_HTTP_HOTPATH_CACHE_NIL;
 
     if (slot) {
-        was = (uint32_t) *slot - 1;
+        was = (*slot & cache->mask) - 1;
         old = &place->cells[was].u.head.entry;
 
         if (entry.version == 0
@@ -1465,6 +1593,9 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
         }
     }
 
+    queue = old == NULL && ngx_http_hotpath_cache_recall_locked(cache, place)
+            ? NGX_HTTP_HOTPATH_CACHE_MAIN : NGX_HTTP_HOTPATH_CACHE_SMALL;
+
     ngx_http_hotpath_cache_room_locked(cache, place,
                                        ngx_http_hotpath_cache_cells(&entry),
                                        was, meta->stored_ms);
@@ -1475,48 +1606,18 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
 
     n = ngx_http_hotpath_cache_write_locked(place, &entry, key, content);
 
-    /* A new version keeps the place of the old one in the order. */
-
     if (old) {
-        place->cells[n].u.head.entry.newer = old->newer;
-        place->cells[n].u.head.entry.older = old->older;
-        __atomic_store_n(&place->cells[n].visited,
-                         __atomic_load_n(&place->cells[was].visited,
-                                         __ATOMIC_RELAXED),
-                         __ATOMIC_RELAXED);
-
-        if (stripe->hand == was) {
-            stripe->hand = n;
-        }
+        ngx_http_hotpath_cache_relink_locked(place, was, n);
 
     } else {
-        place->cells[n].u.head.entry.newer = NGX_HTTP_HOTPATH_CACHE_NIL;
-        place->cells[n].u.head.entry.older = stripe->newest;
-        stripe->entries++;
-    }
-
-    old = &place->cells[n].u.head.entry;
-
-    if (old->newer != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[old->newer].u.head.entry.older = n;
-
-    } else {
-        stripe->newest = n;
-    }
-
-    if (old->older != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[old->older].u.head.entry.newer = n;
-
-    } else {
-        stripe->oldest = n;
+        ngx_http_hotpath_cache_link_locked(place, n, queue);
     }
 
     ngx_http_hotpath_cache_end(&place->cells[n], NGX_HTTP_HOTPATH_CACHE_ENTRY);
 
-    __atomic_store_n(slot, (uint64_t) place->tag << 32 | (n + 1),
-                     __ATOMIC_RELEASE);
+    __atomic_store_n(slot, place->tag | (n + 1), __ATOMIC_RELEASE);
 
-    if (was != NGX_HTTP_HOTPATH_CACHE_NIL) {
+    if (old) {
         ngx_http_hotpath_cache_release_locked(place, was);
     }
 
@@ -1526,13 +1627,13 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
 }
 
 
-static uint64_t *
-ngx_http_hotpath_cache_find_locked(ngx_http_hotpath_cache_place_t *place,
-    ngx_str_t *key)
+static uint32_t *
+ngx_http_hotpath_cache_find_locked(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_place_t *place, ngx_str_t *key)
 {
     u_char                         *p, *k;
     size_t                          left, size;
-    uint64_t                       *slot;
+    uint32_t                       *slot;
     ngx_uint_t                      b, i;
     ngx_http_hotpath_cache_cell_t  *cell;
 
@@ -1541,11 +1642,11 @@ ngx_http_hotpath_cache_find_locked(ngx_http_hotpath_cache_place_t *place,
 
             slot = &(*place->bucket[b])[i];
 
-            if (*slot == 0 || (uint32_t) (*slot >> 32) != place->tag) {
+            if (*slot == 0 || (*slot ^ place->tag) > cache->mask) {
                 continue;
             }
 
-            cell = &place->cells[(uint32_t) *slot - 1];
+            cell = &place->cells[(*slot & cache->mask) - 1];
 
             if (cell->u.head.entry.hash != place->hash
                 || cell->u.head.entry.key_len != key->len)
@@ -1577,17 +1678,19 @@ ngx_http_hotpath_cache_find_locked(ngx_http_hotpath_cache_place_t *place,
 }
 
 
-/* A free slot in one of both buckets; where there is none, one is made. */
+/* A free slot in one of both buckets; where there is none, one of the least
+ * used is made free. */
 
-static uint64_t *
+static uint32_t *
 ngx_http_hotpath_cache_slot_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place)
 {
-    uint64_t                       *slot, *victim;
-    ngx_uint_t                      b, i;
+    uint32_t                       *slot, *victim;
+    ngx_uint_t                      b, i, used, least;
     ngx_http_hotpath_cache_cell_t  *cell;
 
     victim = NULL;
+    least = 4;
 
     for (b = 0; b < 2; b++) {
         for (i = 0; i < NGX_HTTP_HOTPATH_CACHE_SLOTS; i++) {
@@ -1598,32 +1701,35 @@ ngx_http_hotpath_cache_slot_locked(ngx_http_hotpath_cache_t *cache,
                 return slot;
             }
 
-            cell = &place->cells[(uint32_t) *slot - 1];
+            cell = &place->cells[(*slot & cache->mask) - 1];
 
-            if (victim == NULL
-                && !__atomic_load_n(&cell->visited, __ATOMIC_RELAXED))
-            {
+            used = 2 * __atomic_load_n(&cell->visited, __ATOMIC_RELAXED)
+                   + cell->queue;
+
+            if (used < least) {
+                least = used;
                 victim = slot;
             }
         }
     }
 
-    if (victim == NULL) {
-        /* the hash decides, for want of anything better */
-        victim = &(*place->bucket[place->hash >> 3 & 1])[place->hash & 7];
-    }
-
-    ngx_http_hotpath_cache_evict_locked(cache, place, (uint32_t) *victim - 1);
+    ngx_http_hotpath_cache_evict_locked(cache, place,
+                                        (*victim & cache->mask) - 1, 0);
 
     return victim;
 }
 
 
 /*
- * SIEVE: the hand goes from the oldest entry to the newest, spares whatever was
- * visited since it came by last, and takes the first that was not. keep is not
- * taken. There is always enough to take: an entry is at most a sixteenth of
- * its stripe.
+ * S3-FIFO: what is new goes into the small queue, a quarter of the stripe. At
+ * its end, what was visited meanwhile moves on to the main queue, what was not
+ * leaves and is remembered as a ghost; what comes back while it is one goes
+ * into the main queue at once. At the end of that, what was visited goes round
+ * again, what was not leaves. What nobody may use any more leaves before
+ * anything else, where it is at an end. keep is not taken.
+ *
+ * There is always enough to take: an entry is at most a sixteenth of its
+ * stripe, and so less than the small queue.
  */
 
 static void
@@ -1632,38 +1738,104 @@ ngx_http_hotpath_cache_room_locked(ngx_http_hotpath_cache_t *cache,
     uint64_t now_ms)
 {
     uint32_t                          n, spare;
+    ngx_uint_t                        i, used;
     ngx_http_hotpath_cache_cell_t    *cell;
+    ngx_http_hotpath_cache_queue_t   *queue;
     ngx_http_hotpath_cache_stripe_t  *stripe;
 
     stripe = place->stripe;
+    queue = stripe->queue;
     spare = NGX_HTTP_HOTPATH_CACHE_SPARE + 2 * need;
+
+next:
 
     while (stripe->nfree + (cache->ncells - stripe->used) < need) {
 
-        n = stripe->hand;
+        for (i = 0; i < 2; i++) {
+            n = queue[i].oldest;
 
-        if (n == NGX_HTTP_HOTPATH_CACHE_NIL) {
-            n = stripe->oldest;
+            if (n != NGX_HTTP_HOTPATH_CACHE_NIL
+                && n != keep
+                && place->cells[n].u.head.entry.stale_ms <= now_ms)
+            {
+                ngx_http_hotpath_cache_evict_locked(cache, place, n, 0);
+                goto next;
+            }
         }
 
+        i = queue[NGX_HTTP_HOTPATH_CACHE_SMALL].cells
+            > cache->ncells / NGX_HTTP_HOTPATH_CACHE_SMALL_PART
+            || queue[NGX_HTTP_HOTPATH_CACHE_MAIN].entries
+               <= (keep != NGX_HTTP_HOTPATH_CACHE_NIL)
+            ? NGX_HTTP_HOTPATH_CACHE_SMALL : NGX_HTTP_HOTPATH_CACHE_MAIN;
+
+        n = queue[i].oldest;
         cell = &place->cells[n];
-        stripe->hand = cell->u.head.entry.newer;
 
-        if (n == keep) {
-            continue;
-        }
+        used = spare && __atomic_load_n(&cell->visited, __ATOMIC_RELAXED);
 
-        if (spare
-            && __atomic_load_n(&cell->visited, __ATOMIC_RELAXED)
-            && cell->u.head.entry.stale_ms > now_ms)
-        {
+        if (used || n == keep) {
+            spare -= used;
             __atomic_store_n(&cell->visited, 0, __ATOMIC_RELAXED);
-            spare--;
+
+            ngx_http_hotpath_cache_unlink_locked(place, n);
+            ngx_http_hotpath_cache_link_locked(place, n,
+                          used ? NGX_HTTP_HOTPATH_CACHE_MAIN : i);
             continue;
         }
 
-        ngx_http_hotpath_cache_evict_locked(cache, place, n);
+        ngx_http_hotpath_cache_evict_locked(cache, place, n,
+                                       i == NGX_HTTP_HOTPATH_CACHE_SMALL);
     }
+}
+
+
+/* 1 where the key is a ghost; then it is one no more. There are as many as the
+ * main queue has entries: of each line the youngest count. */
+
+static ngx_uint_t
+ngx_http_hotpath_cache_recall_locked(ngx_http_hotpath_cache_t *cache,
+    ngx_http_hotpath_cache_place_t *place)
+{
+    uint32_t    *ghost;
+    ngx_uint_t   i, n;
+
+    ghost = *place->ghosts;
+
+    n = place->stripe->queue[NGX_HTTP_HOTPATH_CACHE_MAIN].entries
+        / cache->nghosts + 1;
+    n = ngx_min(n, NGX_HTTP_HOTPATH_CACHE_SLOTS);
+
+    for (i = 0; i < n; i++) {
+        if (ghost[i] == place->ghost) {
+
+            for ( /* void */ ; i < NGX_HTTP_HOTPATH_CACHE_SLOTS - 1; i++) {
+                ghost[i] = ghost[i + 1];
+            }
+
+            ghost[i] = 0;
+
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static void
+ngx_http_hotpath_cache_remember_locked(ngx_http_hotpath_cache_place_t *place)
+{
+    uint32_t    *ghost;
+    ngx_uint_t   i;
+
+    ghost = *place->ghosts;
+
+    for (i = NGX_HTTP_HOTPATH_CACHE_SLOTS - 1; i > 0; i--) {
+        ghost[i] = ghost[i - 1];
+    }
+
+    ghost[0] = place->ghost;
 }
 
 
@@ -1681,6 +1853,8 @@ ngx_http_hotpath_cache_write_locked(ngx_http_hotpath_cache_place_t *place,
 
     cursor.place = place;
     cursor.cell = NULL;
+    cursor.entry = entry;
+    cursor.count = 0;
 
     n = ngx_http_hotpath_cache_grow_locked(&cursor, NULL);
 
@@ -1696,15 +1870,13 @@ ngx_http_hotpath_cache_write_locked(ngx_http_hotpath_cache_place_t *place,
                                        content->body.len);
 
     if (entry->gzip_len) {
-        entry->gzip = ngx_http_hotpath_cache_grow_locked(&cursor, head);
-        ngx_http_hotpath_cache_fill_locked(&cursor, head, content->gzip.data,
-                                           content->gzip.len);
+        entry->gzip = ngx_http_hotpath_cache_coded_locked(&cursor, head,
+                                                          &content->gzip);
     }
 
     if (entry->br_len) {
-        entry->br = ngx_http_hotpath_cache_grow_locked(&cursor, head);
-        ngx_http_hotpath_cache_fill_locked(&cursor, head, content->br.data,
-                                           content->br.len);
+        entry->br = ngx_http_hotpath_cache_coded_locked(&cursor, head,
+                                                        &content->br);
     }
 
     ngx_http_hotpath_cache_full_locked(&cursor, head);
@@ -1761,23 +1933,22 @@ ngx_http_hotpath_cache_codings_locked(ngx_http_hotpath_cache_t *cache,
 
     ngx_http_hotpath_cache_room_locked(cache, place, had, n, entry.stored_ms);
 
-    /* the neighbours in the order may have gone */
+    place->stripe->queue[head->queue].cells += had;
+
+    /* the neighbours in the queue may have gone */
     entry.newer = head->u.head.entry.newer;
     entry.older = head->u.head.entry.older;
 
     cursor.place = place;
-    cursor.cell = &place->cells[head->last];
-    cursor.n = head->last;
+    cursor.cell = &place->cells[head->far];
+    cursor.n = head->far;
 
     if (head->u.head.entry.gzip_len == 0 && entry.gzip_len) {
-        entry.gzip = ngx_http_hotpath_cache_grow_locked(&cursor, head);
-        ngx_http_hotpath_cache_fill_locked(&cursor, head, gzip->data,
-                                           gzip->len);
+        entry.gzip = ngx_http_hotpath_cache_coded_locked(&cursor, head, gzip);
     }
 
     if (head->u.head.entry.br_len == 0 && entry.br_len) {
-        entry.br = ngx_http_hotpath_cache_grow_locked(&cursor, head);
-        ngx_http_hotpath_cache_fill_locked(&cursor, head, br->data, br->len);
+        entry.br = ngx_http_hotpath_cache_coded_locked(&cursor, head, br);
     }
 
     ngx_http_hotpath_cache_begin(head);
@@ -1792,14 +1963,33 @@ ngx_http_hotpath_cache_codings_locked(ngx_http_hotpath_cache_t *cache,
 }
 
 
+/* A coded body, from the start of a cell, which it gives. */
+
+static uint32_t
+ngx_http_hotpath_cache_coded_locked(ngx_http_hotpath_cache_cursor_t *cursor,
+    ngx_http_hotpath_cache_cell_t *head, ngx_str_t *coded)
+{
+    uint32_t  n;
+
+    cursor->entry = NULL;
+    cursor->count = 0;
+
+    n = ngx_http_hotpath_cache_grow_locked(cursor, head);
+
+    ngx_http_hotpath_cache_fill_locked(cursor, head, coded->data, coded->len);
+
+    return n;
+}
+
+
 /* One more cell for the entry of head, or its first, being written from here
- * on; the one before it is done. */
+ * on; the one before it is done. Whoever is to lead readers here is told. */
 
 static uint32_t
 ngx_http_hotpath_cache_grow_locked(ngx_http_hotpath_cache_cursor_t *cursor,
     ngx_http_hotpath_cache_cell_t *head)
 {
-    uint32_t                          n;
+    uint32_t                          n, *recent;
     ngx_http_hotpath_cache_cell_t    *cells;
     ngx_http_hotpath_cache_stripe_t  *stripe;
 
@@ -1823,6 +2013,21 @@ ngx_http_hotpath_cache_grow_locked(ngx_http_hotpath_cache_cursor_t *cursor,
         }
     }
 
+    recent = &cursor->recent[cursor->count % NGX_HTTP_HOTPATH_CACHE_AHEAD];
+
+    if (cursor->entry && cursor->count <= NGX_HTTP_HOTPATH_CACHE_AHEAD) {
+
+        if (cursor->count >= 2) {
+            cursor->entry->ahead[cursor->count - 2] = n;
+        }
+
+    } else if (cursor->count >= NGX_HTTP_HOTPATH_CACHE_AHEAD) {
+        __atomic_store_n(&cells[*recent].far, n, __ATOMIC_RELAXED);
+    }
+
+    *recent = n;
+
+    cursor->count++;
     cursor->n = n;
     cursor->cell = &cells[n];
     cursor->p = cursor->cell->u.bytes;
@@ -1871,7 +2076,7 @@ ngx_http_hotpath_cache_full_locked(ngx_http_hotpath_cache_cursor_t *cursor,
         ngx_http_hotpath_cache_end(cursor->cell, 0);
     }
 
-    head->last = cursor->n;
+    head->far = cursor->n;
 }
 
 
@@ -1941,7 +2146,9 @@ ngx_http_hotpath_cache_meet_locked(ngx_http_hotpath_cache_t *cache,
     entry = &cell->u.head.entry;
 
     if (entry->key_len < walk->prefix.len
-        || (walk->main && !__atomic_load_n(&cell->visited, __ATOMIC_RELAXED)))
+        || (walk->main
+            && cell->queue != NGX_HTTP_HOTPATH_CACHE_MAIN
+            && !__atomic_load_n(&cell->visited, __ATOMIC_RELAXED)))
     {
         return;
     }
@@ -2002,18 +2209,16 @@ ngx_http_hotpath_cache_meet_locked(ngx_http_hotpath_cache_t *cache,
 
 static void
 ngx_http_hotpath_cache_evict_locked(ngx_http_hotpath_cache_t *cache,
-    ngx_http_hotpath_cache_place_t *place, uint32_t n)
+    ngx_http_hotpath_cache_place_t *place, uint32_t n, ngx_uint_t ghost)
 {
-    uint64_t                         *slot, word;
-    ngx_uint_t                        b, i;
-    ngx_http_hotpath_cache_entry_t   *entry;
-    ngx_http_hotpath_cache_place_t    victim;
+    uint32_t                        *slot, word;
+    ngx_uint_t                       b, i;
+    ngx_http_hotpath_cache_place_t   victim;
 
-    entry = &place->cells[n].u.head.entry;
+    ngx_http_hotpath_cache_place_hash(cache,
+                                 place->cells[n].u.head.entry.hash, &victim);
 
-    ngx_http_hotpath_cache_place_hash(cache, entry->hash, &victim);
-
-    word = (uint64_t) victim.tag << 32 | (n + 1);
+    word = victim.tag | (n + 1);
 
     for (b = 0; b < 2; b++) {
         for (i = 0; i < NGX_HTTP_HOTPATH_CACHE_SLOTS; i++) {
@@ -2025,11 +2230,83 @@ ngx_http_hotpath_cache_evict_locked(ngx_http_hotpath_cache_t *cache,
         }
     }
 
+    if (ghost) {
+        ngx_http_hotpath_cache_remember_locked(&victim);
+    }
+
     ngx_http_hotpath_cache_unlink_locked(place, n);
     ngx_http_hotpath_cache_release_locked(place, n);
 
-    place->stripe->entries--;
     place->stripe->evictions++;
+}
+
+
+/* As the newest. */
+
+static void
+ngx_http_hotpath_cache_link_locked(ngx_http_hotpath_cache_place_t *place,
+    uint32_t n, ngx_uint_t which)
+{
+    ngx_http_hotpath_cache_cell_t   *cell;
+    ngx_http_hotpath_cache_queue_t  *queue;
+
+    queue = &place->stripe->queue[which];
+    cell = &place->cells[n];
+
+    cell->queue = which;
+    cell->u.head.entry.newer = NGX_HTTP_HOTPATH_CACHE_NIL;
+    cell->u.head.entry.older = queue->newest;
+
+    if (queue->newest != NGX_HTTP_HOTPATH_CACHE_NIL) {
+        place->cells[queue->newest].u.head.entry.newer = n;
+
+    } else {
+        queue->oldest = n;
+    }
+
+    queue->newest = n;
+    queue->cells += ngx_http_hotpath_cache_cells(&cell->u.head.entry);
+    queue->entries++;
+}
+
+
+/* n in the place of another, whose mark it gets too. */
+
+static void
+ngx_http_hotpath_cache_relink_locked(ngx_http_hotpath_cache_place_t *place,
+    uint32_t was, uint32_t n)
+{
+    ngx_http_hotpath_cache_cell_t   *cell, *old;
+    ngx_http_hotpath_cache_queue_t  *queue;
+
+    cell = &place->cells[n];
+    old = &place->cells[was];
+    queue = &place->stripe->queue[old->queue];
+
+    __atomic_store_n(&cell->visited,
+                     __atomic_load_n(&old->visited, __ATOMIC_RELAXED),
+                     __ATOMIC_RELAXED);
+
+    cell->queue = old->queue;
+    cell->u.head.entry.newer = old->u.head.entry.newer;
+    cell->u.head.entry.older = old->u.head.entry.older;
+
+    if (cell->u.head.entry.newer != NGX_HTTP_HOTPATH_CACHE_NIL) {
+        place->cells[cell->u.head.entry.newer].u.head.entry.older = n;
+
+    } else {
+        queue->newest = n;
+    }
+
+    if (cell->u.head.entry.older != NGX_HTTP_HOTPATH_CACHE_NIL) {
+        place->cells[cell->u.head.entry.older].u.head.entry.newer = n;
+
+    } else {
+        queue->oldest = n;
+    }
+
+    queue->cells += ngx_http_hotpath_cache_cells(&cell->u.head.entry);
+    queue->cells -= ngx_http_hotpath_cache_cells(&old->u.head.entry);
 }
 
 
@@ -2037,29 +2314,30 @@ static void
 ngx_http_hotpath_cache_unlink_locked(ngx_http_hotpath_cache_place_t *place,
     uint32_t n)
 {
-    ngx_http_hotpath_cache_entry_t   *entry;
-    ngx_http_hotpath_cache_stripe_t  *stripe;
+    ngx_http_hotpath_cache_cell_t   *cell;
+    ngx_http_hotpath_cache_entry_t  *entry;
+    ngx_http_hotpath_cache_queue_t  *queue;
 
-    stripe = place->stripe;
-    entry = &place->cells[n].u.head.entry;
-
-    if (stripe->hand == n) {
-        stripe->hand = entry->newer;
-    }
+    cell = &place->cells[n];
+    entry = &cell->u.head.entry;
+    queue = &place->stripe->queue[cell->queue];
 
     if (entry->newer != NGX_HTTP_HOTPATH_CACHE_NIL) {
         place->cells[entry->newer].u.head.entry.older = entry->older;
 
     } else {
-        stripe->newest = entry->older;
+        queue->newest = entry->older;
     }
 
     if (entry->older != NGX_HTTP_HOTPATH_CACHE_NIL) {
         place->cells[entry->older].u.head.entry.newer = entry->newer;
 
     } else {
-        stripe->oldest = entry->newer;
+        queue->oldest = entry->newer;
     }
+
+    queue->cells -= ngx_http_hotpath_cache_cells(entry);
+    queue->entries--;
 }
 
 
@@ -2080,7 +2358,7 @@ ngx_http_hotpath_cache_release_locked(ngx_http_hotpath_cache_place_t *place,
 
     ngx_http_hotpath_cache_end(head, 0);
 
-    __atomic_store_n(&place->cells[head->last].next, stripe->free,
+    __atomic_store_n(&place->cells[head->far].next, stripe->free,
                      __ATOMIC_RELAXED);
 
     stripe->free = n;
@@ -2096,8 +2374,7 @@ ngx_http_hotpath_cache_reset_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_stripe_t *stripe)
 {
     size_t     n;
-    uint32_t   epoch;
-    uint64_t  *slot;
+    uint32_t   epoch, *slot;
 
     /* It may have died in here, too: then the epoch is odd already. */
 
@@ -2115,13 +2392,7 @@ ngx_http_hotpath_cache_reset_locked(ngx_http_hotpath_cache_t *cache,
         __atomic_store_n(slot++, 0, __ATOMIC_RELAXED);
     }
 
-    stripe->free = NGX_HTTP_HOTPATH_CACHE_NIL;
-    stripe->nfree = 0;
-    stripe->used = 0;
-    stripe->newest = NGX_HTTP_HOTPATH_CACHE_NIL;
-    stripe->oldest = NGX_HTTP_HOTPATH_CACHE_NIL;
-    stripe->hand = NGX_HTTP_HOTPATH_CACHE_NIL;
-    stripe->entries = 0;
+    ngx_http_hotpath_cache_empty(stripe);
     stripe->resets++;
 
     __atomic_store_n(&stripe->epoch, epoch + 1, __ATOMIC_RELEASE);

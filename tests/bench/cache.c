@@ -72,7 +72,7 @@ static ngx_http_hotpath_cache_t *make_zone(size_t entries, size_t len)
     memset(&cmd, 0, sizeof(cmd));
     args[1].data = (u_char *)text;
     args[1].len = (size_t)snprintf(text, sizeof(text), "zone=bench:%zum",
-                                   2 + entries * cells(len) * 300 / 1000000);
+                                   2 + entries * cells(len) * 420 / 1000000);
     array.elts = args;
     array.nelts = 2;
     conf.args = &array;

@@ -60,12 +60,18 @@ static const char *directive(const char *zone, const char *max_entry)
 static ngx_http_hotpath_cache_t *make_zone(const char *zone,
                                            const char *max_entry)
 {
+    ngx_http_hotpath_cache_t *cache;
+
     memset(&shim_zone, 0, sizeof(shim_zone));
     test_log.log_level = NGX_LOG_INFO;
     assert_null(directive(zone, max_entry));
     assert_int_equal(shim_zone_map(&test_log), 0);
     assert_int_equal(shim_zone.init(&shim_zone, NULL), NGX_OK);
-    return shim_zone.data;
+    cache = shim_zone.data;
+
+    /* every run the same */
+    cache->seed = cache->region->seed = 4711;
+    return cache;
 }
 
 static void drop_zone(void)
@@ -310,16 +316,52 @@ static ngx_http_hotpath_cache_t *keep(ngx_http_hotpath_cache_t *cache)
     return &kept;
 }
 
+/* What leads a reader ahead leads to the entry's own cells: part by part, from
+ * each cell to the one AHEAD cells on. */
+static void check_ahead(ngx_http_hotpath_cache_cell_t *cells, uint32_t n)
+{
+    enum { AHEAD = NGX_HTTP_HOTPATH_CACHE_AHEAD };
+    ngx_http_hotpath_cache_entry_t *entry = &cells[n].u.head.entry;
+    uint32_t *part, total, k, i, length[3], begins[3], p;
+
+    total = ngx_http_hotpath_cache_cells(entry);
+    part = malloc(total * sizeof(*part));
+    assert_non_null(part);
+    length[1] = ngx_http_hotpath_cache_more(entry->gzip_len);
+    length[2] = ngx_http_hotpath_cache_more(entry->br_len);
+    length[0] = total - length[1] - length[2];
+    begins[0] = n;
+    begins[1] = entry->gzip;
+    begins[2] = entry->br;
+
+    for (p = 0; p < 3; p++) {
+        for (i = 0, k = begins[p]; i < length[p]; i++, k = cells[k].next) {
+            part[i] = k;
+        }
+
+        for (i = 0; i < length[p]; i++) {
+            if (p == 0 && i == 0) {
+                for (k = 2; k <= AHEAD && k < length[0]; k++) {
+                    assert_int_equal(entry->ahead[k - 2], part[k]);
+                }
+            } else if (i + AHEAD < length[p]) {
+                assert_int_equal(cells[part[i]].far, part[i + AHEAD]);
+            }
+        }
+    }
+
+    free(part);
+}
+
 /* Counts everything through: each cell is free, never used, or in one entry;
- * each entry is in the order and in one slot. Nobody may be writing. */
+ * each entry is in one queue and in one slot. Nobody may be writing. */
 static void check_structure(ngx_http_hotpath_cache_t *cache)
 {
     ngx_http_hotpath_cache_stripe_t *stripe;
     ngx_http_hotpath_cache_place_t place;
     ngx_http_hotpath_cache_cell_t *cells;
-    uint32_t s, n, k, prev, last, entries, slots;
+    uint32_t s, q, n, k, prev, last, all, entries, held, slots, *slot;
     unsigned char *seen;
-    uint64_t *slot;
 
     seen = malloc(cache->ncells);
     assert_non_null(seen);
@@ -328,48 +370,58 @@ static void check_structure(ngx_http_hotpath_cache_t *cache)
         stripe = &cache->region->stripe[s];
         cells = &cache->cells[(size_t)s * cache->ncells];
         memset(seen, 0, cache->ncells);
-        entries = 0;
+        all = 0;
         slots = 0;
-        prev = NGX_HTTP_HOTPATH_CACHE_NIL;
 
-        for (n = stripe->newest; n != NGX_HTTP_HOTPATH_CACHE_NIL;
-             n = cells[n].u.head.entry.older) {
-            assert_true(n < stripe->used);
-            assert_int_equal(cells[n].u.head.entry.newer, prev);
-            assert_int_equal(cells[n].sequence & 3,
-                             NGX_HTTP_HOTPATH_CACHE_ENTRY);
-            prev = n;
-            entries++;
+        for (q = 0; q < 2; q++) {
+            prev = NGX_HTTP_HOTPATH_CACHE_NIL;
+            entries = 0;
+            held = 0;
 
-            k = ngx_http_hotpath_cache_cells(&cells[n].u.head.entry);
+            for (n = stripe->queue[q].newest; n != NGX_HTTP_HOTPATH_CACHE_NIL;
+                 n = cells[n].u.head.entry.older) {
+                assert_true(n < stripe->used);
+                assert_int_equal(cells[n].queue, q);
+                assert_int_equal(cells[n].u.head.entry.newer, prev);
+                assert_int_equal(cells[n].sequence & 3,
+                                 NGX_HTTP_HOTPATH_CACHE_ENTRY);
+                prev = n;
+                entries++;
 
-            for (last = n; k > 0; k--) {
-                assert_true(last < stripe->used);
-                assert_int_equal(seen[last]++, 0);
+                k = ngx_http_hotpath_cache_cells(&cells[n].u.head.entry);
+                held += k;
 
-                if (k > 1) {
-                    last = cells[last].next;
-                    assert_int_equal(cells[last].sequence & 3, 0);
+                for (last = n; k > 0; k--) {
+                    assert_true(last < stripe->used);
+                    assert_int_equal(seen[last]++, 0);
+
+                    if (k > 1) {
+                        last = cells[last].next;
+                        assert_int_equal(cells[last].sequence & 3, 0);
+                    }
                 }
+
+                assert_int_equal(last, cells[n].far);
+                check_ahead(cells, n);
+
+                ngx_http_hotpath_cache_place_hash(
+                    cache, cells[n].u.head.entry.hash, &place);
+                assert_ptr_equal(place.stripe, stripe);
+
+                for (k = 0, last = 0; k < 32; k++) {
+                    last += (*place.bucket[k / 16])[k % 16] ==
+                            (place.tag | (n + 1));
+                }
+
+                assert_true(last == 1 ||
+                            (last == 2 && place.bucket[0] == place.bucket[1]));
             }
 
-            assert_int_equal(last, cells[n].last);
-
-            ngx_http_hotpath_cache_place_hash(cache, cells[n].u.head.entry.hash,
-                                              &place);
-            assert_ptr_equal(place.stripe, stripe);
-
-            for (k = 0, last = 0; k < 16; k++) {
-                last += (*place.bucket[k / 8])[k % 8] ==
-                        ((uint64_t)place.tag << 32 | (n + 1));
-            }
-
-            assert_true(last == 1 ||
-                        (last == 2 && place.bucket[0] == place.bucket[1]));
+            assert_int_equal(stripe->queue[q].oldest, prev);
+            assert_int_equal(stripe->queue[q].entries, entries);
+            assert_int_equal(stripe->queue[q].cells, held);
+            all += entries;
         }
-
-        assert_int_equal(stripe->oldest, prev);
-        assert_int_equal(stripe->entries, entries);
 
         for (n = stripe->free, k = 0; n != NGX_HTTP_HOTPATH_CACHE_NIL;
              n = cells[n].next) {
@@ -390,7 +442,7 @@ static void check_structure(ngx_http_hotpath_cache_t *cache)
             slots += slot[n] != 0;
         }
 
-        assert_int_equal(slots, entries);
+        assert_int_equal(slots, all);
     }
 
     free(seen);
@@ -1042,7 +1094,7 @@ static void test_versions(void **state)
     assert_int_equal(stats.entries, 1);
     assert_int_equal(stats.refused_older, 5);
     assert_int_equal(stats.stores, 8);
-    assert_int_equal(stats.bytes_used, 256);
+    assert_int_equal(stats.bytes_used, 384);
     assert_true(stats.bytes_total > 900 * 1024);
     check_structure(cache);
     drop_zone();
@@ -1427,6 +1479,125 @@ static void test_scan(void **state)
     drop_zone();
 }
 
+/* In the main queue: neither marks nor the small queue make walk.main meet an
+ * entry. */
+static uint64_t count_main(ngx_http_hotpath_cache_t *cache)
+{
+    uint64_t entries = 0;
+    uint32_t s;
+
+    for (s = 0; s < cache->nstripes; s++) {
+        entries += cache->region->stripe[s].queue[1].entries;
+    }
+
+    return entries;
+}
+
+/* What was read once moves on, what was not leaves and is known when it comes
+ * back; a new version stays where the old one was. */
+static void test_queues(void **state)
+{
+    ngx_http_hotpath_cache_walk_t walk;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+    uint64_t n, cells, back;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:256k", "max_entry=2k"));
+    assert_int_equal(cache->nstripes, 2);
+    cells = (uint64_t)cache->ncells * cache->nstripes;
+
+    for (n = 1; n < cells * 9 / 10; n++) {
+        assert_int_equal(put(cache, n * 7 + 1, 1, 50), NGX_OK);
+    }
+
+    /* nothing was pressed yet */
+    assert_int_equal(count_main(cache), 0);
+
+    for (n = 1; n <= 20; n++) {
+        assert_int_equal(get(cache, n * 7 + 1, &copy), NGX_OK);
+    }
+
+    for (n = 1; n < cells; n++) {
+        assert_int_equal(put(cache, (n + 10000) * 7 + 1, 1, 50), NGX_OK);
+    }
+
+    assert_int_equal(count_main(cache), 20);
+    memset(&walk, 0, sizeof(walk));
+    walk.main = 1;
+    assert_int_equal(walk_all(cache, &walk, 100), 20);
+
+    for (n = 1; n <= 20; n++) {
+        assert_int_equal(put(cache, n * 7 + 1, 2, 1500), NGX_OK);
+        assert_int_equal(get(cache, n * 7 + 1, &copy), NGX_OK);
+        assert_int_equal(copy.meta.version, 2);
+    }
+
+    assert_int_equal(count_main(cache), 20);
+    check_structure(cache);
+
+    /* those that left last are remembered; as long as the main queue is */
+    for (n = cells - 1, back = 0; n > 0; n--) {
+        if (get(cache, (n + 10000) * 7 + 1, &copy) == NGX_OK) {
+            continue;
+        }
+
+        assert_int_equal(put(cache, (n + 10000) * 7 + 1, 1, 50), NGX_OK);
+
+        if (++back == 30) {
+            break;
+        }
+    }
+
+    assert_int_equal(back, 30);
+    assert_true(count_main(cache) > 20 + 10);
+
+    check_structure(cache);
+    drop_zone();
+}
+
+/* The largest entries that a zone takes do not push one another out. */
+static void test_large(void **state)
+{
+    ngx_http_hotpath_cache_stats_t stats;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+    uint64_t n, round, hits;
+
+    (void)state;
+    cache = keep(make_zone("zone=docs:1m", NULL));
+
+    for (round = 0, hits = 0; round < 20; round++) {
+        for (n = 1; n <= 9; n++) {
+            if (get(cache, n * 7 + 1, &copy) == NGX_OK) {
+                assert_true(body_is(&copy, n * 7 + 1, 1));
+                hits++;
+            } else {
+                assert_int_equal(put(cache, n * 7 + 1, 1, 65000), NGX_OK);
+            }
+        }
+    }
+
+    ngx_http_hotpath_cache_stats(cache, &stats);
+    assert_int_equal(stats.evictions, 0);
+    assert_int_equal(hits, 19 * 9);
+
+    /* nor do small ones that nobody reads push them out */
+    for (n = 100; n < 20000; n++) {
+        assert_int_equal(put(cache, n * 7 + 1, 1, 50), NGX_OK);
+
+        if (n % 100 == 0) {
+            for (round = 1; round <= 9; round++) {
+                hits += get(cache, round * 7 + 1, &copy) == NGX_OK;
+            }
+        }
+    }
+
+    assert_true(hits > 19 * 9 + 199 * 9 * 95 / 100);
+    check_structure(cache);
+    drop_zone();
+}
+
 /* Entries nobody can use any more go first, however often they were read. */
 static void test_expired_first(void **state)
 {
@@ -1439,7 +1610,7 @@ static void test_expired_first(void **state)
     (void)state;
     cache = keep(make_zone("zone=docs:256k", "max_entry=1k"));
 
-    for (n = 0; n < 400; n++) {
+    for (n = 0; n < 300; n++) {
         assert_int_equal(put(cache, n * 7 + 1, 1, 100), NGX_OK);
         (void)get(cache, n * 7 + 1, &copy);
     }
@@ -1450,17 +1621,17 @@ static void test_expired_first(void **state)
     meta.fresh_ms = 9000;
     meta.stale_ms = 9000;
 
-    for (n = 1000; n < 1700; n++) {
+    for (n = 1000; n < 1500; n++) {
         assert_int_equal(put_meta(cache, n * 7 + 1, &meta, 100), NGX_OK);
     }
 
-    for (n = 0, left = 0; n < 400; n++) {
+    for (n = 0, left = 0; n < 300; n++) {
         left += get(cache, n * 7 + 1, &copy) == NGX_OK;
     }
 
     ngx_http_hotpath_cache_stats(cache, &stats);
-    assert_true(stats.entries > 700);
-    assert_true(left <= stats.entries - 600);
+    assert_true(stats.entries > 600);
+    assert_true(left <= stats.entries - 490);
     drop_zone();
 }
 
@@ -1854,6 +2025,8 @@ int main(void)
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_full_buckets),
         cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_queues),
+        cmocka_unit_test(test_large),
         cmocka_unit_test(test_expired_first),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_busy),
