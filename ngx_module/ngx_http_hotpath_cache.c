@@ -978,32 +978,46 @@ ngx_http_hotpath_cache_seed(void)
 ngx_http_hotpath_cache_t *
 ngx_http_hotpath_cache_find(ngx_conf_t *cf, ngx_str_t *name)
 {
+    ngx_uint_t                 n;
+    ngx_str_t                 *found;
+    ngx_http_hotpath_cache_t  *cache;
+
+    for (n = 0; /* void */ ; n++) {
+        cache = ngx_http_hotpath_cache_each(cf->cycle, n);
+
+        if (cache == NULL) {
+            return NULL;
+        }
+
+        found = &cache->zone->shm.name;
+
+        if (found->len == name->len
+            && ngx_strncmp(found->data, name->data, name->len) == 0)
+        {
+            return cache;
+        }
+    }
+}
+
+
+ngx_http_hotpath_cache_t *
+ngx_http_hotpath_cache_each(ngx_cycle_t *cycle, ngx_uint_t n)
+{
     ngx_uint_t        i;
     ngx_shm_zone_t   *zone;
     ngx_list_part_t  *part;
 
-    part = &cf->cycle->shared_memory.part;
-    zone = part->elts;
+    for (part = &cycle->shared_memory.part; part; part = part->next) {
+        zone = part->elts;
 
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NULL;
+        for (i = 0; i < part->nelts; i++) {
+            if (zone[i].tag == &ngx_http_hotpath_cache_zone_tag && n-- == 0) {
+                return zone[i].data;
             }
-
-            part = part->next;
-            zone = part->elts;
-            i = 0;
-        }
-
-        if (zone[i].tag == &ngx_http_hotpath_cache_zone_tag
-            && zone[i].shm.name.len == name->len
-            && ngx_strncmp(zone[i].shm.name.data, name->data, name->len) == 0)
-        {
-            return zone[i].data;
         }
     }
+
+    return NULL;
 }
 
 

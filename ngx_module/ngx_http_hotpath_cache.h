@@ -180,6 +180,10 @@ void ngx_http_hotpath_cache_warm(ngx_http_hotpath_cache_t *cache);
 void ngx_http_hotpath_cache_stats(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_stats_t *stats);
 
+/* The n-th zone of a configuration, from 0; NULL: there are no more. */
+ngx_http_hotpath_cache_t *ngx_http_hotpath_cache_each(ngx_cycle_t *cycle,
+    ngx_uint_t n);
+
 ngx_str_t *ngx_http_hotpath_cache_name(ngx_http_hotpath_cache_t *cache);
 
 

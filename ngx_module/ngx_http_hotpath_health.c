@@ -13,8 +13,52 @@
 #include "ngx_http_hotpath_module.h"
 
 
+#define NGX_HTTP_HOTPATH_ZONE_METRIC(member, counter, name, help)             \
+    { ngx_string(name), ngx_string(help), counter,                            \
+      offsetof(ngx_http_hotpath_cache_stats_t, member) }
+
+
+typedef struct {
+    ngx_str_t   name;
+    ngx_str_t   help;
+    ngx_uint_t  counter;
+    size_t      offset;        /* in the statistics of a zone */
+} ngx_http_hotpath_zone_metric_t;
+
+
+static size_t ngx_http_hotpath_zones_size(void);
+static u_char *ngx_http_hotpath_zones_text(u_char *p, u_char *last,
+    ngx_uint_t openmetrics);
 static u_char *ngx_http_hotpath_health_check(u_char *p, const char *name,
     ngx_uint_t up, ngx_uint_t required);
+
+
+static ngx_http_hotpath_zone_metric_t  ngx_http_hotpath_zone_metrics[] = {
+
+    NGX_HTTP_HOTPATH_ZONE_METRIC(entries, 0, "hotpath_cache_entries",
+        "Entries in a cache zone."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(bytes_used, 0, "hotpath_cache_used_bytes",
+        "Bytes of a cache zone's cells that are in use."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(bytes_total, 0, "hotpath_cache_size_bytes",
+        "Bytes of a cache zone's cells."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(stores, 1, "hotpath_cache_stores_total",
+        "Entries put into a cache zone, new or again."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(evictions, 1,
+        "hotpath_cache_evictions_total",
+        "Entries that had to go for others."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(refused_older, 1,
+        "hotpath_cache_refused_older_total",
+        "Puts of an older version than the zone had."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(lock_busy, 1,
+        "hotpath_cache_lock_busy_total",
+        "Changes left out because a stripe's lock was busy."),
+    NGX_HTTP_HOTPATH_ZONE_METRIC(resets, 1, "hotpath_cache_resets_total",
+        "Stripes emptied after a worker's death in the middle of a change.")
+};
+
+#define NGX_HTTP_HOTPATH_ZONE_METRICS                                         \
+    (sizeof(ngx_http_hotpath_zone_metrics)                                    \
+     / sizeof(ngx_http_hotpath_zone_metrics[0]))
 
 
 static ngx_str_t  ngx_http_hotpath_health_type =
@@ -187,10 +231,13 @@ ngx_http_hotpath_metrics_handler(ngx_http_request_t *r)
         }
     }
 
-    b = ngx_http_hotpath_metrics_text(r->pool, openmetrics);
+    b = ngx_http_hotpath_metrics_text(r->pool, openmetrics,
+                                      ngx_http_hotpath_zones_size());
     if (b == NULL) {
         return NGX_ERROR;
     }
+
+    b->last = ngx_http_hotpath_zones_text(b->last, b->end, openmetrics);
 
     if (openmetrics) {
         b->last = ngx_cpymem(b->last, "# EOF\n", sizeof("# EOF\n") - 1);
@@ -215,4 +262,76 @@ ngx_http_hotpath_health_check(u_char *p, const char *name, ngx_uint_t up,
     return ngx_sprintf(p, "{\"name\":\"%s\",\"status\":\"%s\","
                        "\"required\":%s},",
                        name, up ? "up" : "down", required ? "true" : "false");
+}
+
+
+/* What the cache zones count themselves: a sample for each zone. */
+
+static size_t
+ngx_http_hotpath_zones_size(void)
+{
+    size_t                     size, names;
+    ngx_uint_t                 i, n;
+    ngx_http_hotpath_cache_t  *cache;
+
+    names = 0;
+
+    for (n = 0; /* void */ ; n++) {
+        cache = ngx_http_hotpath_cache_each((ngx_cycle_t *) ngx_cycle, n);
+
+        if (cache == NULL) {
+            break;
+        }
+
+        names += ngx_http_hotpath_cache_name(cache)->len;
+    }
+
+    size = 0;
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_ZONE_METRICS; i++) {
+        size += NGX_HTTP_HOTPATH_METRICS_HEAD
+                + 2 * ngx_http_hotpath_zone_metrics[i].name.len
+                + ngx_http_hotpath_zone_metrics[i].help.len + names
+                + n * (ngx_http_hotpath_zone_metrics[i].name.len
+                       + sizeof("{zone=\"\"} \n") + NGX_INT64_LEN);
+    }
+
+    return size;
+}
+
+
+static u_char *
+ngx_http_hotpath_zones_text(u_char *p, u_char *last, ngx_uint_t openmetrics)
+{
+    uint64_t                          value;
+    ngx_uint_t                        i, n;
+    ngx_http_hotpath_cache_t         *cache;
+    ngx_http_hotpath_zone_metric_t   *m;
+    ngx_http_hotpath_cache_stats_t    stats;
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_ZONE_METRICS; i++) {
+        m = &ngx_http_hotpath_zone_metrics[i];
+
+        for (n = 0; /* void */ ; n++) {
+            cache = ngx_http_hotpath_cache_each((ngx_cycle_t *) ngx_cycle, n);
+
+            if (cache == NULL) {
+                break;
+            }
+
+            if (n == 0) {
+                p = ngx_http_hotpath_metrics_head(p, last, &m->name,
+                                                  m->counter, &m->help,
+                                                  openmetrics);
+            }
+
+            ngx_http_hotpath_cache_stats(cache, &stats);
+            value = *(uint64_t *) ((char *) &stats + m->offset);
+
+            p = ngx_slprintf(p, last, "%V{zone=\"%V\"} %uL\n", &m->name,
+                             ngx_http_hotpath_cache_name(cache), value);
+        }
+    }
+
+    return p;
 }

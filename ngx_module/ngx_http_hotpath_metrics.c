@@ -79,11 +79,6 @@ static ngx_http_hotpath_metric_t  ngx_http_hotpath_metrics_table[] = {
 static ngx_str_t  ngx_http_hotpath_metrics_zone_name =
     ngx_string("hotpath_metrics");
 
-static ngx_str_t  ngx_http_hotpath_metrics_kinds[] = {
-    ngx_string("counter"),
-    ngx_string("gauge")
-};
-
 /* Where a process counts that has no row in the zone; shown by nobody. */
 static uint64_t  ngx_http_hotpath_metrics_private[NGX_HTTP_HOTPATH_METRIC_N];
 
@@ -234,16 +229,16 @@ ngx_http_hotpath_metrics_alive(ngx_pid_t pid)
 
 
 ngx_buf_t *
-ngx_http_hotpath_metrics_text(ngx_pool_t *pool, ngx_uint_t openmetrics)
+ngx_http_hotpath_metrics_text(ngx_pool_t *pool, ngx_uint_t openmetrics,
+    size_t room)
 {
     u_char                     *p;
     size_t                      size;
     ngx_buf_t                  *b;
-    ngx_str_t                   family;
     ngx_uint_t                  i;
     ngx_http_hotpath_metric_t  *m, *previous;
 
-    size = sizeof("# EOF\n");
+    size = room + sizeof("# EOF\n");
 
     for (i = 0; i < NGX_HTTP_HOTPATH_METRIC_N; i++) {
         m = &ngx_http_hotpath_metrics_table[i];
@@ -266,18 +261,9 @@ ngx_http_hotpath_metrics_text(ngx_pool_t *pool, ngx_uint_t openmetrics)
             || previous->name.len != m->name.len
             || ngx_memcmp(previous->name.data, m->name.data, m->name.len) != 0)
         {
-            /* OpenMetrics names the family of a counter without the _total
-             * that its sample carries. */
-
-            family = m->name;
-
-            if (openmetrics && m->kind == NGX_HTTP_HOTPATH_METRIC_COUNTER) {
-                family.len -= sizeof("_total") - 1;
-            }
-
-            p = ngx_slprintf(p, b->end, "# HELP %V %V\n# TYPE %V %V\n",
-                             &family, &m->help, &family,
-                             &ngx_http_hotpath_metrics_kinds[m->kind]);
+            p = ngx_http_hotpath_metrics_head(p, b->end, &m->name,
+                                   m->kind == NGX_HTTP_HOTPATH_METRIC_COUNTER,
+                                   &m->help, openmetrics);
         }
 
         p = ngx_slprintf(p, b->end, m->labels.len ? "%V{%V} %uL\n"
@@ -289,4 +275,24 @@ ngx_http_hotpath_metrics_text(ngx_pool_t *pool, ngx_uint_t openmetrics)
     b->last = p;
 
     return b;
+}
+
+
+u_char *
+ngx_http_hotpath_metrics_head(u_char *p, u_char *last, ngx_str_t *name,
+    ngx_uint_t counter, ngx_str_t *help, ngx_uint_t openmetrics)
+{
+    ngx_str_t  family;
+
+    /* OpenMetrics names the family of a counter without the _total that its
+     * sample carries */
+
+    family = *name;
+
+    if (openmetrics && counter) {
+        family.len -= sizeof("_total") - 1;
+    }
+
+    return ngx_slprintf(p, last, "# HELP %V %V\n# TYPE %V %s\n", &family, help,
+                        &family, counter ? "counter" : "gauge");
 }

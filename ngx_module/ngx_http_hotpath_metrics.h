@@ -142,10 +142,16 @@ void ngx_http_hotpath_metrics_start(ngx_cycle_t *cycle);
 uint64_t ngx_http_hotpath_metric_sum(ngx_uint_t metric);
 
 /* All of them as Prometheus text 0.0.4 (or OpenMetrics 1.0 without its last
- * "# EOF" line, but with room for it), in a new buffer from pool; NULL where
- * there is no memory. */
+ * "# EOF" line, but with room for it), in a new buffer from pool with room for
+ * so many bytes more; NULL where there is no memory. */
 ngx_buf_t *ngx_http_hotpath_metrics_text(ngx_pool_t *pool,
-    ngx_uint_t openmetrics);
+    ngx_uint_t openmetrics, size_t room);
+
+/* The lines in front of the samples of one name, for metrics that stand
+ * elsewhere. Up to METRICS_HEAD bytes and the texts, the name twice. */
+#define NGX_HTTP_HOTPATH_METRICS_HEAD  40
+u_char *ngx_http_hotpath_metrics_head(u_char *p, u_char *last, ngx_str_t *name,
+    ngx_uint_t counter, ngx_str_t *help, ngx_uint_t openmetrics);
 
 
 #endif /* _NGX_HTTP_HOTPATH_METRICS_H_INCLUDED_ */

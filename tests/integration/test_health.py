@@ -32,6 +32,10 @@ FAMILIES = {
     "hotpath_limit_rejected_total", "hotpath_limit_forced_evictions_total",
     "hotpath_limit_bypassed_total", "hotpath_inflight_rejected_total",
     "hotpath_idempotency_forced_evictions_total",
+    "hotpath_cache_entries", "hotpath_cache_used_bytes",
+    "hotpath_cache_size_bytes", "hotpath_cache_stores_total",
+    "hotpath_cache_evictions_total", "hotpath_cache_refused_older_total",
+    "hotpath_cache_lock_busy_total", "hotpath_cache_resets_total",
 }
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="[^"\\\n]*"(,[a-z_]+="[^"\\\n]*")*\})?'
@@ -231,3 +235,17 @@ def test_counters_outlive_workers_and_reloads(own_stack):
     assert after[name] == before[name]
     assert after["hotpath_nats_connections"] == 2
     assert after["hotpath_push_listening"] == 1
+
+
+def test_a_zone_counts_itself(own_stack):
+    def found(name):
+        return own_stack.metric(name, 'zone="documents"')
+    before = found("hotpath_cache_entries")
+    stored = found("hotpath_cache_stores_total")
+    for n in range(20):
+        own_stack.get(f"/prices/counted-{n}")
+    assert found("hotpath_cache_entries") == before + 20
+    assert found("hotpath_cache_stores_total") == stored + 20
+    assert 0 < found("hotpath_cache_used_bytes") < found(
+        "hotpath_cache_size_bytes") <= 64 * 1024 * 1024
+    assert found("hotpath_cache_evictions_total") == 0

@@ -21,6 +21,7 @@ COMMAND = re.compile(r'ngx_string\("(hotpath\w*)"\),\s*NGX_(?!HTTP_VAR)')
 VARIABLE = re.compile(r'ngx_string\("(hotpath_\w+)"\),\s*(?:NULL|ngx_http)')
 PROBLEM = re.compile(r'X\(\w+,\s*"(\w+)",\s*\d{3},')
 METRIC_ROW = re.compile(r'X\(\w+,\s*(?:COUNTER|GAUGE),\s*(?:\\\s*)?"(\w+)"')
+METRIC_ZONE = re.compile(r'ZONE_METRIC\(\w+, [01],\s*"(\w+)"')
 METRIC_TEXT = re.compile(r'# TYPE (hotpath_\w+)')
 METRIC_WORKER = re.compile(
     r'(?:hpw_metric\(\s*[^,]+,|HPW_EACH\(|HPW_COUNT\()\s*"(\w+)"')
@@ -93,7 +94,8 @@ def main():
     documented("problem", problems, MODULE)
     exists("problem", r"^\| `(\w+)` \| \d{3} \|", problems, MODULE)
 
-    metrics = {**found(METRIC_ROW, module), **found(METRIC_TEXT, module)}
+    metrics = {**found(METRIC_ROW, module), **found(METRIC_ZONE, module),
+               **found(METRIC_TEXT, module)}
     documented("metric", metrics, MODULE)
     exists("metric", r"^\| `(hotpath_\w+)[`{]", metrics, MODULE)
 
