@@ -3,14 +3,10 @@
     with OwnRedis(stack, "--port", …):   a server of the test's own, with the
         …                                stack's configuration and these words
     certificates(directory)              an authority, and what it has signed
-    with Proxy(port) as proxy:           a hop on the way to that port:
-        proxy.port                       where it listens
-        proxy.hold()                     not a byte goes through, and nobody is
-                                         told: a cable that was pulled
+    with Proxy(port) as proxy:           tcp_proxy's, and more:
         proxy.flow(delay_s, piece)       bytes go through; answers so much
                                          later, and in pieces of so many bytes
-        proxy.cut()                      every connection is reset
-        proxy.close(), proxy.open()      nobody is let in; as before
+        proxy.shut(), proxy.unshut()     nobody is let in; as before
         proxy.sent("GET")                commands of that name that came by
     FakeRedis(port, b"-LOADING …\\r\\n")    talks the protocol; PING is PONG
     with Nameserver({"a.test": [address, …]}) as names: names.port, .asked
@@ -27,10 +23,9 @@ import subprocess
 import threading
 import time
 
+import tcp_proxy
 from pressure import GarbageServer
 from servers import local, wait_until
-
-RESET = struct.pack("ii", 1, 0)
 
 
 class OwnRedis:
@@ -87,156 +82,70 @@ def certificates(directory):
     return directory
 
 
-class _Hop:
-    """One connection of a proxy: two pumps."""
+class Proxy(tcp_proxy.Proxy):
+    """Adds to it: answers in pieces, each so long after it came as delay_s
+    says however many there are; doors that are shut; commands counted."""
 
-    def __init__(self, proxy, client, server):
-        self.proxy = proxy
-        self.ends = (client, server)
-        self.threads = []
-        for source, target, back in ((client, server, False),
-                                     (server, client, True)):
-            pieces = queue.Queue()
-            for work, words in ((self._read, (source, pieces, back)),
-                                (self._write, (target, pieces, back))):
-                self.threads.append(threading.Thread(
-                    target=work, args=words, daemon=True))
-        for thread in self.threads:
-            thread.start()
+    def __init__(self, target_port):
+        super().__init__(target_port)
+        self.piece = 0
+        self._counted = collections.Counter()
+        self._open_target = None
 
-    def _read(self, source, pieces, back):
+    def _pump(self, pair, source, sink, answers):
+        pieces = queue.Queue()
+        self._thread(self._pass, pair, pieces, sink, answers)
         try:
             while True:
-                data = source.recv(65536)
-                if not data:
-                    break
-                if not back:
-                    self.proxy.count(data)
+                data = source.recv(tcp_proxy.CHUNK)
                 pieces.put((time.monotonic(), data))
+                if not data:
+                    return
+                if not answers:
+                    self._count(data)
         except OSError:
-            pass
-        pieces.put((0, b""))
+            pieces.put((0, None))
 
-    def _write(self, target, pieces, back):
+    def _pass(self, pair, pieces, sink, answers):
         try:
             while True:
                 came, data = pieces.get()
-                if not data:
-                    target.shutdown(socket.SHUT_WR)
+                if answers and self.delay_s:
+                    self.ended.wait(came + self.delay_s - time.monotonic())
+                self.passing.wait()
+                if data == b"":
+                    sink.shutdown(socket.SHUT_WR)
                     return
-                size = self.proxy.piece or len(data)
+                if data is None:
+                    break
+                size = self.piece or len(data)
                 for begin in range(0, len(data), size):
-                    self.proxy.wait(came if back else None)
-                    target.sendall(data[begin:begin + size])
+                    self.passing.wait()
+                    sink.sendall(data[begin:begin + size])
         except OSError:
             pass
+        self._end(pair)
 
-    def reset(self):
-        for end in self.ends:
-            try:
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def close(self):
-        self.reset()
-        for thread in self.threads:
-            thread.join(10)
-        for end in self.ends:
-            end.close()
-
-
-class Proxy:
-    """See above. Flows at first."""
-
-    def __init__(self, target, host=local.HOST):
-        self.target = (host, target)
-        self.delay_s = 0
-        self.piece = 0
-        self._flows = threading.Event()
-        self._flows.set()
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._hops = []
-        self._counted = collections.Counter()
-        self._shut = False
-        self.accepted = 0
-        self.listener = socket.create_server((local.HOST, 0), backlog=64)
-        self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self._accept, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        self._flows.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join(10)
-        for hop in self._hops:
-            hop.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            server = None
-            if not self._shut:
-                try:
-                    server = socket.create_connection(self.target, 5)
-                except OSError:
-                    pass
-            if server is None:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                client.close()
-                continue
-            server.settimeout(None)
-            for end in (client, server):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._lock:
-                self._hops.append(_Hop(self, client, server))
-
-    def wait(self, came):
-        """Until a piece may go; an answer's delay counts from its coming."""
-        self._flows.wait()
-        if came and self.delay_s:
-            self._ended.wait(max(0, came + self.delay_s - time.monotonic()))
-            self._flows.wait()
-
-    def count(self, data):
-        with self._lock:
+    def _count(self, data):
+        with self.lock:
             for word in data.split(b"\r\n"):
                 if word.isalpha() and word.isupper():
                     self._counted[word.decode()] += 1
 
     def sent(self, name):
-        with self._lock:
+        with self.lock:
             return self._counted[name]
 
     def flow(self, delay_s=0, piece=0):
         self.delay_s, self.piece = delay_s, piece
-        self._flows.set()
+        self.go()
 
-    def hold(self):
-        self._flows.clear()
+    def shut(self):
+        self._open_target, self.target = self.target, (local.HOST, 1)
+        self.reset()
 
-    def cut(self):
-        with self._lock:
-            for hop in self._hops:
-                hop.reset()
-
-    def close(self):
-        self._shut = True
-        self.cut()
-
-    def open(self):
-        self._shut = False
+    def unshut(self):
+        self.target = self._open_target
 
 
 class FakeRedis(GarbageServer):

@@ -5,7 +5,7 @@ does not hold costs a miss the time limit at most, a few times, and then comes
 from Postgres at once, because the circuit breaker has taken Redis out of the
 way; when Redis is back it is used within a second or two. Writes, readiness and
 the event loop notice nothing. nginx reaches Redis through a hop of the test's
-own, which delays, holds, cuts, and counts the commands that come by.
+own, which delays, stalls, resets, and counts the commands that come by.
 """
 
 import itertools
@@ -122,7 +122,7 @@ def test_silent_for_seconds(own_stack, proxy, how):
         if how == "stopped":
             own_stack.freeze("redis")
         else:
-            proxy.hold()
+            proxy.stall()
         try:
             for_seconds(5)
             assert own_stack.get("/health/ready").status == 200
@@ -199,9 +199,9 @@ def test_flapping(own_stack, proxy):
         seen = proxy.accepted
         begin = time.monotonic()
         for _ in range(8):
-            proxy.close()
+            proxy.shut()
             for_seconds(0.3)
-            proxy.open()
+            proxy.unshut()
             for_seconds(0.3)
         end = time.monotonic()
         accepted = proxy.accepted - seen
@@ -219,7 +219,7 @@ def test_flapping(own_stack, proxy):
 def test_reload_while_it_is_silent(own_stack, proxy):
     """Whoever waits for it is answered, and the old workers end."""
     old = set(own_stack.nginx_workers())
-    proxy.hold()
+    proxy.stall()
     try:
         with Reads(own_stack, kinds=("cold",)) as reads:
             for_seconds(0.2)
@@ -465,7 +465,7 @@ def test_loading(own_stack, proxy):
                 own_stack, kinds=("warm", "stale", "cold")) as reads:
             begin = time.monotonic()
             proxy.target = (proxy.target[0], own.port)
-            proxy.cut()
+            proxy.reset()
             wait_until(lambda: sum("refused (LOADING" in line for line in
                                    errors(own_stack, since)) == WORKERS, 10,
                        "both are told that it is loading")
@@ -494,7 +494,7 @@ def test_several_commands_of_one_answer_lost(own_stack, proxy):
             own_stack, kinds=("warm", "stale", "cold")) as reads:
         proxy.flow(delay_s=LIMIT_S / 2, piece=3)
         wait_commands(proxy, "GET", 5)
-        proxy.cut()
+        proxy.reset()
         begin = time.monotonic()
         proxy.flow()
         for_seconds(0.5)
