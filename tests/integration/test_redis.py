@@ -17,7 +17,7 @@ import pytest
 
 from pressure import GarbageServer, Pings
 from redises import Nameserver, OwnRedis, Proxy, certificates
-from servers import wait_until
+from servers import local, price_set, wait_until
 from wire import Redis, golden
 
 STACK = {
@@ -273,8 +273,8 @@ def tls(own_stack):
 
 
 class TLSRedis(OwnRedis):
-    def __init__(self, stack, directory, *words):
-        port = stack.ports["drain"]  # which does not run
+    def __init__(self, stack, directory, *words, port=None):
+        port = port or stack.ports["drain"]  # which does not run
         super().__init__(
             stack, "--port", 0, "--tls-port", port, "--tls-ca-cert-file",
             os.path.join(directory, "ca.pem"), "--tls-cert-file",
@@ -385,6 +385,68 @@ def test_tls_to_a_server_without(own_stack, tls, port):
                                r"(lost|given up)")
     assert not is_up(own_stack)
     assert own_stack.get(f"/prices/{key()}").status == 404
+
+
+class Projector:
+    """The stack's own, with other settings for Redis."""
+
+    def __init__(self, stack, **settings):
+        template = stack["project"]
+        self.process = local.Process(
+            "project", stack.directory, template.command, ready=template.ready,
+            port=template.port, env={**template.env, **{
+                f"HOTPATH_REDIS{name}": str(value)
+                for name, value in settings.items()}})
+
+    def __enter__(self):
+        self.process.start()
+        return self
+
+    def __exit__(self, *_):
+        self.process.stop()
+
+    def log(self):
+        with open(self.process.log, encoding="utf-8") as file:
+            return file.read()
+
+
+def test_tls_of_the_projector(own_stack, tls):
+    """It takes the same Redis, and only that one."""
+    own_stack.start("drain")
+    with TLSRedis(own_stack, tls, "--tls-auth-clients", "yes",
+                  port=local.free_ports()["redis"]) as own:
+        settings = {
+            "": f"127.0.0.1:{own.port}", "_TLS": 1,
+            "_TLS_CA": os.path.join(tls, "ca.pem"),
+            "_TLS_CERT": os.path.join(tls, "client.pem"),
+            "_TLS_KEY": os.path.join(tls, "client.key")}
+        product = uuid.uuid4().int % 10 ** 9
+        where = f"hotpath:doc:prices:default:{product}"
+        with UnixRedis(own.socket) as redis:
+            with Projector(own_stack, _TLS_NAME="other.test",
+                           **settings) as projector:
+                assert own_stack.post(price_set(key(), product, 1)) \
+                    .status == 202
+                wait_until(lambda: "certificate verify failed"
+                           in projector.log(), 20, "it says what is wrong")
+                assert redis("EXISTS", where) == 0
+            with Projector(own_stack, **settings):
+                wait_until(lambda: redis("EXISTS", where) == 1, 20,
+                           "the document is in Redis")
+    own_stack.stop("drain")
+
+
+@pytest.mark.parametrize("settings, complaint", [
+    ({"_TLS_CA": "/no-such-file"}, "/no-such-file"),
+    ({"_TLS_CERT": "/no-such-file"}, "go together"),
+    ({"": "/socket"}, "not for a socket"),
+])
+def test_tls_settings_of_the_projector(own_stack, tls, settings, complaint):
+    process = Projector(own_stack, **{"_TLS": 1, **settings}).process
+    done = subprocess.run(process.command, env=process.env, timeout=20,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert complaint in done.stdout + done.stderr
 
 
 # What is refused.

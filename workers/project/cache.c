@@ -77,14 +77,15 @@ static int hpw_cache_load(hpw_lane_t *lane)
     return hpw_cache_reply(lane, reply);
 }
 
-/* Connects to host:port, [host]:port or the path of a socket. */
-static redisContext *hpw_cache_connect(const char *address,
-                                       struct timeval timeout)
+/* Connects to host:port, [host]:port or the path of a socket; leaves the host
+ * in host. */
+static redisContext *hpw_cache_connect(const char *address, char *host,
+                                       size_t size, struct timeval timeout)
 {
-    char host[256];
     const char *colon = strrchr(address, ':'), *first = address;
     size_t len;
 
+    host[0] = 0;
     if (address[0] == '/')
         return redisConnectUnixWithTimeout(address, timeout);
     len = colon ? (size_t)(colon - address) : strlen(address);
@@ -92,7 +93,7 @@ static redisContext *hpw_cache_connect(const char *address,
         first++;
         len -= 2;
     }
-    snprintf(host, sizeof(host), "%.*s", (int)len, first);
+    snprintf(host, size, "%.*s", (int)len, first);
     return redisConnectWithTimeout(host, colon ? atoi(colon + 1) : 6379,
                                    timeout);
 }
@@ -103,7 +104,9 @@ static int hpw_cache_open(hpw_lane_t *lane)
     hpw_cache_t *cache = &lane->cache;
     struct timeval timeout = {settings->redis_timeout_ms / 1000,
                               settings->redis_timeout_ms % 1000 * 1000};
-    redisContext *context = hpw_cache_connect(settings->redis, timeout);
+    char host[256];
+    redisContext *context =
+        hpw_cache_connect(settings->redis, host, sizeof(host), timeout);
 
     if (context == NULL)
         return hpw_cache_fail(lane, "out of memory");
@@ -112,6 +115,12 @@ static int hpw_cache_open(hpw_lane_t *lane)
         return hpw_cache_fail(lane, context->errstr);
     if (redisSetTimeout(context, timeout) != REDIS_OK)
         return hpw_cache_fail(lane, "cannot set a timeout");
+    if (cache->tls &&
+        hpw_tls_begin(cache->tls,
+                      *settings->redis_tls_name ? settings->redis_tls_name
+                                                : host,
+                      context) != 0)
+        return hpw_cache_fail(lane, context->err ? context->errstr : "no TLS");
     if (*settings->redis_password &&
         hpw_cache_reply(
             lane,

@@ -40,6 +40,16 @@ static const hpw_setting_t hpw_project_settings[] = {
      1024, "Redis password"},
     {"redis_db", HPW_SETTING_INT, HPW_PROJECT(redis_db), "0", 0, 65535,
      "Redis database"},
+    {"redis_tls", HPW_SETTING_INT, HPW_PROJECT(redis_tls), "0", 0, 1,
+     "1: TLS to Redis"},
+    {"redis_tls_ca", HPW_SETTING_TEXT, HPW_PROJECT(redis_tls_ca), "", 0, 4096,
+     "PEM file of authorities; empty: the system's"},
+    {"redis_tls_name", HPW_SETTING_TEXT, HPW_PROJECT(redis_tls_name), "", 0,
+     255, "what Redis' certificate is for; empty: the host"},
+    {"redis_tls_cert", HPW_SETTING_TEXT, HPW_PROJECT(redis_tls_cert), "", 0,
+     4096, "PEM file of our certificate"},
+    {"redis_tls_key", HPW_SETTING_TEXT, HPW_PROJECT(redis_tls_key), "", 0, 4096,
+     "PEM file of its key, not encrypted"},
     {"redis_ttl_s", HPW_SETTING_INT, HPW_PROJECT(redis_ttl_s), "86400", 1,
      31536000, "how long Redis keeps a document"},
     {"redis_timeout_ms", HPW_SETTING_INT, HPW_PROJECT(redis_timeout_ms), "250",
@@ -61,6 +71,7 @@ typedef struct {
     int model_count;
     hpw_lane_t *lanes;
     int lane_count;
+    void *tls; /* to Redis; NULL: none */
 } hpw_project_t;
 
 static int hpw_project_ready(hpw_buf_t *out, void *data)
@@ -165,6 +176,18 @@ static int hpw_project_models(hpw_project_t *project)
     return 0;
 }
 
+static int hpw_project_tls(hpw_project_t *project)
+{
+    char error[512];
+
+    if (hpw_tls_init(&project->settings, &project->tls, error, sizeof(error)) !=
+        0) {
+        hpw_log(HPW_LOG_ERROR, "settings not usable", hpw_s("error", error));
+        return -1;
+    }
+    return 0;
+}
+
 static void hpw_project_lanes(hpw_project_t *project)
 {
     int partitions = (int)project->settings.common.partitions, i;
@@ -180,6 +203,7 @@ static void hpw_project_lanes(hpw_project_t *project)
         lane->partition = i % partitions;
         lane->nats = &project->nats;
         lane->wake = &project->wake;
+        lane->cache.tls = project->tls;
     }
 }
 
@@ -215,7 +239,7 @@ int main(int argc, char **argv)
     hpw_settings_main(&program, &project.settings.common, argc, argv);
     if (hpw_signals_init() != 0)
         return 1;
-    if (hpw_project_models(&project) != 0)
+    if (hpw_project_models(&project) != 0 || hpw_project_tls(&project) != 0)
         return 2;
     hpw_project_lanes(&project);
     if (hpw_health_start(&health, project.settings.health_listen) != 0)

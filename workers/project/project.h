@@ -3,6 +3,7 @@
  *
  *   apply.c  events of a range of positions -> documents, one transaction
  *   cache.c  documents -> Redis, never over a newer version
+ *   tls.c    TLS to it
  *   push.c   documents -> every nginx, core NATS; heartbeats
  *   wake.c   commit notices of the drain wake the lanes of a partition
  *   lane.c   the order in which these happen, and when to begin again
@@ -38,6 +39,11 @@ typedef struct {
     const char *redis_user;
     const char *redis_password;
     int64_t redis_db;
+    int64_t redis_tls;
+    const char *redis_tls_ca;
+    const char *redis_tls_name;
+    const char *redis_tls_cert;
+    const char *redis_tls_key;
     int64_t redis_ttl_s;
     int64_t redis_timeout_ms;
     int64_t lock_retry_ms;
@@ -80,9 +86,21 @@ int hpw_apply_pushed(hpw_lane_t *lane);
  * that can be handed out. */
 int hpw_document_row(const hpw_documents_t *documents, int i, hp_doc_t *doc);
 
+/* tls.c */
+
+/* A context in *tls, NULL where the settings want none, for as long as the
+ * process lives. 0, or -1 with a sentence in error. */
+int hpw_tls_init(const hpw_project_settings_t *settings, void **tls,
+                 char *error, size_t size);
+
+/* On a connection that stands, whose timeouts bound it: from here on TLS, with
+ * somebody whose certificate is for that name. 0, or -1 with redis->errstr. */
+int hpw_tls_begin(void *tls, const char *name, redisContext *redis);
+
 /* cache.c */
 
 typedef struct {
+    void *tls;             /* NULL: none */
     redisContext *context; /* NULL: not connected */
     char script[41];       /* its SHA-1, as Redis gave it; "": not loaded */
     hpw_buf_t values;
