@@ -9,8 +9,8 @@
 #define _NGX_HTTP_HOTPATH_COMPRESS_H_INCLUDED_
 
 
-#include "core/hp_http.h"
 #include "ngx_http_hotpath_cache.h"
+#include "core/hp_http.h"
 
 
 /* Those that this build can make; Brotli where its library was found. */
