@@ -27,6 +27,7 @@ typedef struct {
 
 ngx_pid_t ngx_pid;
 ngx_uint_t ngx_pagesize = 4096;
+ngx_uint_t ngx_test_config;
 volatile ngx_cycle_t *ngx_cycle;
 
 static char shim_message[2048];
