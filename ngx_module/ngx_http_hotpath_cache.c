@@ -99,6 +99,10 @@
     (NGX_HTTP_HOTPATH_CACHE_CELL                                              \
      - offsetof(ngx_http_hotpath_cache_cell_t, u.bytes))
 
+/* What is written under a lock and looked at by anybody. */
+#define ngx_http_hotpath_cache_add(p, n)                                      \
+    __atomic_store_n(p, *(p) + (n), __ATOMIC_RELAXED)
+
 #if defined(__SANITIZE_THREAD__)
 #define NGX_HTTP_HOTPATH_CACHE_TSAN  1
 #elif defined(__has_feature)
@@ -405,9 +409,10 @@ ngx_http_hotpath_cache_same(const u_char *a, const u_char *b, size_t n)
 }
 
 
-/* All lines of a cell at once: they come from memory one beside the other. */
+/* All lines of a cell at once: they come from memory one beside the other. Not
+ * a function by itself: gcc sees no effect in one, and leaves its calls out. */
 
-static ngx_inline void
+static ngx_inline __attribute__((always_inline)) void
 ngx_http_hotpath_cache_prefetch(const ngx_http_hotpath_cache_cell_t *cell)
 {
     const u_char  *p = (const u_char *) cell;
@@ -946,14 +951,14 @@ ngx_http_hotpath_cache_empty(ngx_http_hotpath_cache_stripe_t *stripe)
     ngx_uint_t  i;
 
     stripe->free = NGX_HTTP_HOTPATH_CACHE_NIL;
-    stripe->nfree = 0;
-    stripe->used = 0;
+    __atomic_store_n(&stripe->nfree, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&stripe->used, 0, __ATOMIC_RELAXED);
 
     for (i = 0; i < 2; i++) {
         stripe->queue[i].newest = NGX_HTTP_HOTPATH_CACHE_NIL;
         stripe->queue[i].oldest = NGX_HTTP_HOTPATH_CACHE_NIL;
         stripe->queue[i].cells = 0;
-        stripe->queue[i].entries = 0;
+        __atomic_store_n(&stripe->queue[i].entries, 0, __ATOMIC_RELAXED);
     }
 }
 
@@ -1083,6 +1088,43 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
     }
 
     return rc == NGX_ERROR ? NGX_ERROR : NGX_DECLINED;
+}
+
+
+uint64_t
+ngx_http_hotpath_cache_expect(ngx_http_hotpath_cache_t *cache, ngx_str_t *key)
+{
+    ngx_http_hotpath_cache_place_t  place;
+
+    ngx_http_hotpath_cache_place(cache, key, &place);
+
+    __builtin_prefetch(place.bucket[0]);
+
+    return place.hash;
+}
+
+
+void
+ngx_http_hotpath_cache_expected(ngx_http_hotpath_cache_t *cache, uint64_t hash)
+{
+    uint32_t                        n, word;
+    ngx_uint_t                      i;
+    ngx_http_hotpath_cache_place_t  place;
+
+    ngx_http_hotpath_cache_place_hash(cache, hash, &place);
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_CACHE_SLOTS; i++) {
+
+        word = __atomic_load_n(&(*place.bucket[0])[i], __ATOMIC_RELAXED);
+        n = (word & cache->mask) - 1;
+
+        if ((word ^ place.tag) <= cache->mask && n < cache->ncells) {
+            ngx_http_hotpath_cache_prefetch(&place.cells[n]);
+            return;
+        }
+    }
+
+    __builtin_prefetch(place.bucket[1]);
 }
 
 
@@ -1602,7 +1644,7 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
         }
 
         if (entry.version < old->version) {
-            stripe->refused_older++;
+            ngx_http_hotpath_cache_add(&stripe->refused_older, 1);
             return NGX_ABORT;
         }
     }
@@ -1635,7 +1677,7 @@ ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
         ngx_http_hotpath_cache_release_locked(place, was);
     }
 
-    stripe->stores++;
+    ngx_http_hotpath_cache_add(&stripe->stores, 1);
 
     return NGX_OK;
 }
@@ -2013,10 +2055,11 @@ ngx_http_hotpath_cache_grow_locked(ngx_http_hotpath_cache_cursor_t *cursor,
     if (stripe->free != NGX_HTTP_HOTPATH_CACHE_NIL) {
         n = stripe->free;
         stripe->free = cells[n].next;
-        stripe->nfree--;
+        ngx_http_hotpath_cache_add(&stripe->nfree, -1);
 
     } else {
-        n = stripe->used++;
+        n = stripe->used;
+        ngx_http_hotpath_cache_add(&stripe->used, 1);
     }
 
     if (cursor->cell) {
@@ -2090,7 +2133,7 @@ ngx_http_hotpath_cache_full_locked(ngx_http_hotpath_cache_cursor_t *cursor,
         ngx_http_hotpath_cache_end(cursor->cell, 0);
     }
 
-    head->far = cursor->n;
+    __atomic_store_n(&head->far, cursor->n, __ATOMIC_RELAXED);
 }
 
 
@@ -2251,7 +2294,7 @@ ngx_http_hotpath_cache_evict_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_unlink_locked(place, n);
     ngx_http_hotpath_cache_release_locked(place, n);
 
-    place->stripe->evictions++;
+    ngx_http_hotpath_cache_add(&place->stripe->evictions, 1);
 }
 
 
@@ -2280,7 +2323,7 @@ ngx_http_hotpath_cache_link_locked(ngx_http_hotpath_cache_place_t *place,
 
     queue->newest = n;
     queue->cells += ngx_http_hotpath_cache_cells(&cell->u.head.entry);
-    queue->entries++;
+    ngx_http_hotpath_cache_add(&queue->entries, 1);
 }
 
 
@@ -2351,7 +2394,7 @@ ngx_http_hotpath_cache_unlink_locked(ngx_http_hotpath_cache_place_t *place,
     }
 
     queue->cells -= ngx_http_hotpath_cache_cells(entry);
-    queue->entries--;
+    ngx_http_hotpath_cache_add(&queue->entries, -1);
 }
 
 
@@ -2376,7 +2419,8 @@ ngx_http_hotpath_cache_release_locked(ngx_http_hotpath_cache_place_t *place,
                      __ATOMIC_RELAXED);
 
     stripe->free = n;
-    stripe->nfree += ngx_http_hotpath_cache_cells(entry);
+    ngx_http_hotpath_cache_add(&stripe->nfree,
+                               ngx_http_hotpath_cache_cells(entry));
 }
 
 
@@ -2407,7 +2451,7 @@ ngx_http_hotpath_cache_reset_locked(ngx_http_hotpath_cache_t *cache,
     }
 
     ngx_http_hotpath_cache_empty(stripe);
-    stripe->resets++;
+    ngx_http_hotpath_cache_add(&stripe->resets, 1);
 
     __atomic_store_n(&stripe->epoch, epoch + 1, __ATOMIC_RELEASE);
 }

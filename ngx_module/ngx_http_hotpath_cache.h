@@ -106,6 +106,16 @@ ngx_int_t ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_copy_t *copy);
 
 /*
+ * For who knows a key a while before the get: what that will read is brought
+ * nearer, in two steps with other work between them. Neither waits, neither
+ * says whether the key is there. The second takes what the first gave.
+ */
+uint64_t ngx_http_hotpath_cache_expect(ngx_http_hotpath_cache_t *cache,
+    ngx_str_t *key);
+void ngx_http_hotpath_cache_expected(ngx_http_hotpath_cache_t *cache,
+    uint64_t hash);
+
+/*
  * NGX_OK: stored; where the same version was there, its times are renewed and
  * the content is replaced. NGX_ABORT: what is there is newer and stays.
  * NGX_DECLINED: too large. NGX_BUSY: the stripe was locked too long; nothing
