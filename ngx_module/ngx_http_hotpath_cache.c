@@ -25,8 +25,7 @@
  * new version is written beside the old one and swapped in with one store, so
  * that readers of a hot key never find it missing; what a purge takes and what
  * coded bodies add is changed in place, for which readers begin again. A key
- * lives in one of two buckets (the first that has room); where both are full,
- * one of their entries goes. Eviction is S3-FIFO, see room_locked(); how long
+ * lives in one of two buckets, the first that has room. Eviction is S3-FIFO, see room_locked(); how long
  * it looks for a victim is bounded by the size of what comes in.
  *
  * Runs in workers (all but the directive) and, while a configuration is read,
@@ -1734,16 +1733,18 @@ ngx_http_hotpath_cache_find_locked(ngx_http_hotpath_cache_t *cache,
 }
 
 
-/* A free slot in one of both buckets; where there is none, one of the least
- * used is made free. */
+/* A free slot in one of both buckets. Where there is none, an entry that may
+ * move to its second bucket does: readers, who look there last, find it in one
+ * of them. Where none may, one of the least used leaves. */
 
 static uint32_t *
 ngx_http_hotpath_cache_slot_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place)
 {
-    uint32_t                       *slot, *victim;
-    ngx_uint_t                      b, i, used, least;
-    ngx_http_hotpath_cache_cell_t  *cell;
+    uint32_t                        *slot, *victim, *free;
+    ngx_uint_t                       b, i, j, used, least;
+    ngx_http_hotpath_cache_cell_t   *cell;
+    ngx_http_hotpath_cache_place_t   other;
 
     victim = NULL;
     least = 4;
@@ -1765,6 +1766,32 @@ ngx_http_hotpath_cache_slot_locked(ngx_http_hotpath_cache_t *cache,
             if (used < least) {
                 least = used;
                 victim = slot;
+            }
+        }
+    }
+
+    for (b = 0; b < 2; b++) {
+        for (i = 0; i < NGX_HTTP_HOTPATH_CACHE_SLOTS; i++) {
+
+            slot = &(*place->bucket[b])[i];
+            cell = &place->cells[(*slot & cache->mask) - 1];
+
+            ngx_http_hotpath_cache_place_hash(cache, cell->u.head.entry.hash,
+                                              &other);
+
+            if (other.bucket[0] != place->bucket[b]) {
+                continue;
+            }
+
+            for (j = 0; j < NGX_HTTP_HOTPATH_CACHE_SLOTS; j++) {
+
+                free = &(*other.bucket[1])[j];
+
+                if (*free == 0) {
+                    __atomic_store_n(free, *slot, __ATOMIC_RELEASE);
+                    __atomic_store_n(slot, 0, __ATOMIC_RELEASE);
+                    return slot;
+                }
             }
         }
     }

@@ -8,6 +8,8 @@ absolute figures say little elsewhere; the ratios carry over.
 
     get_cached_*  GET of a document from the zone, to `return 200` with the same
                   body from the same nginx; see read_rows.py
+    million*      the same from a zone of a million documents, to one of a
+                  thousand; see million.py
     post_durable  POST of a 157-byte event answered 202 on PubAck with
                   sync_interval: always, to the same request with its body
                   read and discarded and 202 returned; the stream keeps them
@@ -22,7 +24,7 @@ processor time of the server that answers.
 
 --quick makes few short rounds (to see that it works, not to quote). --only
 takes names of rows, * allowed. How to read the table: README.md here. Needs
-wrk. Bounded: five minutes, --peers as long again.
+wrk. Bounded: six minutes, --peers as long again.
 """
 
 import argparse
@@ -34,6 +36,7 @@ import subprocess
 import sys
 import time
 
+import million
 import peers
 import read_rows
 from rig import HERE, ROOT, Sample, bench_stack, medians, result, wrk
@@ -117,18 +120,19 @@ def own_rows(names, args):
 def measure(names, args):
     if any(name in OWN for name in names):
         yield from own_rows(names, args)
-    chosen = [name for name in peers.ROWS if name in names]
-    if chosen:
-        yield from peers.run(chosen, args)
+    for rows in million, peers:
+        chosen = [name for name in rows.ROWS if name in names]
+        if chosen:
+            yield from rows.run(chosen, args)
 
 
 OWN = [*read_rows.ROWS, "post_durable", "drain"]
 
 
 def chosen_rows(args):
-    known = OWN + peers.ROWS
+    known = OWN + million.ROWS + peers.ROWS
     if not args.only:
-        return peers.ROWS if args.peers else OWN
+        return peers.ROWS if args.peers else OWN + million.ROWS
     for pattern in args.only:
         if not fnmatch.filter(known, pattern):
             raise SystemExit(f"no row is called {pattern}; there are: "

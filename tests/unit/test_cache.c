@@ -1422,6 +1422,39 @@ static void test_model(void **state)
 
 #undef KEYS
 
+/* As long as there is room nothing leaves, however the keys fall. */
+static void test_full(void **state)
+{
+    ngx_http_hotpath_cache_stats_t stats;
+    ngx_http_hotpath_cache_t *cache;
+    ngx_http_hotpath_copy_t copy;
+    uint64_t n, seed;
+
+    (void)state;
+
+    for (seed = 1; seed <= 5; seed++) {
+        cache = keep(make_zone("zone=docs:2m", NULL));
+        assert_int_equal(cache->nstripes, 1);
+        cache->seed = seed;
+
+        for (n = 0; n < cache->ncells; n++) {
+            assert_int_equal(put(cache, n * 7 + 1, 1, 50), NGX_OK);
+        }
+
+        ngx_http_hotpath_cache_stats(cache, &stats);
+        assert_int_equal(stats.evictions, 0);
+        assert_int_equal(stats.entries, cache->ncells);
+        check_structure(cache);
+
+        for (n = 0; n < cache->ncells; n++) {
+            assert_int_equal(get(cache, n * 7 + 1, &copy), NGX_OK);
+            assert_true(body_is(&copy, n * 7 + 1, 1));
+        }
+
+        drop_zone();
+    }
+}
+
 static void test_full_buckets(void **state)
 {
     ngx_http_hotpath_cache_t *cache;
@@ -2011,27 +2044,17 @@ static void test_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_directive),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_codings),
-        cmocka_unit_test(test_begun),
-        cmocka_unit_test(test_purge),
-        cmocka_unit_test(test_tag),
-        cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_cold),
-        cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_model),
-        cmocka_unit_test(test_full_buckets),
-        cmocka_unit_test(test_scan),
-        cmocka_unit_test(test_queues),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_expired_first),
-        cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_processes),
-        cmocka_unit_test(test_killed_writers),
+        cmocka_unit_test(test_directive), cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_codings),
+        cmocka_unit_test(test_begun),     cmocka_unit_test(test_purge),
+        cmocka_unit_test(test_tag),       cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_cold),      cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_reload),    cmocka_unit_test(test_model),
+        cmocka_unit_test(test_full),      cmocka_unit_test(test_full_buckets),
+        cmocka_unit_test(test_scan),      cmocka_unit_test(test_queues),
+        cmocka_unit_test(test_large),     cmocka_unit_test(test_expired_first),
+        cmocka_unit_test(test_lock),      cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_processes), cmocka_unit_test(test_killed_writers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
