@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes the first corpus of the read path's fuzzers: seeds_read.py DIRECTORY.
 
-One job: DIRECTORY/http, /cursor and /param, one small file per seed. The first
-byte of an http seed chooses the grammar (fuzz_http.c); a param seed is a rule,
-a value and a document with zero bytes between (fuzz_param.c); a cursor seed is
-a payload (hp_cursor.h). Existing files of a corpus stay.
+One job: DIRECTORY/http, /cursor, /param and /purge, one small file per seed.
+The first byte of an http seed chooses the grammar (fuzz_http.c); a param seed
+is a rule, a value and a document with zero bytes between (fuzz_param.c); a
+cursor seed is a payload (hp_cursor.h); a purge seed is a body (hp_purge.h).
+Existing files of a corpus stay.
 """
 
 import pathlib
@@ -44,6 +45,18 @@ PARAM = (
     (b"", b"a", b'{"\\u0061":1,"a":2}'),
 )
 
+PURGE = (
+    b'{"model":"prices"}', b'{"model":"@http","tenant":""}',
+    b'{"model":"prices","tenant":"acme","key":"\\u0034\\ud83d\\ude00"}',
+    b' { "keys" : ["1","2"] , "mode" : "soft" , "model" : "p" } ',
+    b'{"model":"p","tag":"spring","mode":"hard"}', b'{"model":"p","key":7}',
+    b'{"model":"p","model":"q"}', b'{"model":"p","keys":[]}',
+    b'{"instance":"web-1:8:0f","began":17,"leaving":false}',
+    b'{"id":"0123456789abcdef","from":"a:1:2","purge":{"model":"p"}}',
+    b'{"id":"0123456789abcdef","instance":"a:1:2","done":true,"purged":1,'
+    b'"redis":2,"error":"zone_busy"}',
+)
+
 
 def main():
     if len(sys.argv) != 2:
@@ -54,6 +67,7 @@ def main():
                  for grammar, values in enumerate(HTTP) for value in values],
         "cursor": CURSOR,
         "param": [b"\0".join(pieces) for pieces in PARAM],
+        "purge": PURGE,
     }
     for name, seeds in corpus.items():
         folder = pathlib.Path(sys.argv[1]) / name
