@@ -326,6 +326,54 @@ ngx_http_hotpath_nats_request(ngx_http_hotpath_nats_t *nats,
 }
 
 
+ngx_int_t
+ngx_http_hotpath_nats_publish(ngx_http_hotpath_nats_t *nats,
+    ngx_str_t *subject, ngx_str_t *reply, ngx_str_t *payload, ngx_uint_t n)
+{
+    u_char      *p;
+    size_t       size;
+    ngx_uint_t   i;
+
+    if (nats->state != ngx_http_hotpath_nats_ready_e) {
+        return NGX_DECLINED;
+    }
+
+    size = 0;
+    for (i = 0; i < n; i++) {
+        size += payload[i].len;
+    }
+
+    if (size > nats->max_payload) {
+        return NGX_BUSY;
+    }
+
+    p = ngx_http_hotpath_nats_reserve(nats, sizeof("PUB   \r\n\r\n")
+                                      + subject->len + reply->len
+                                      + NGX_SIZE_T_LEN + size);
+    if (p == NULL) {
+        return NGX_BUSY;
+    }
+
+    p = ngx_sprintf(p, "PUB %V %V%s%uz\r\n", subject, reply,
+                    reply->len ? " " : "", size);
+
+    for (i = 0; i < n; i++) {
+        p = ngx_cpymem(p, payload[i].data, payload[i].len);
+    }
+
+    *p++ = CR;
+    *p++ = LF;
+
+    nats->out_len = p - nats->out;
+
+    if (!nats->flush.posted) {
+        ngx_post_event(&nats->flush, &ngx_posted_events);
+    }
+
+    return NGX_OK;
+}
+
+
 void
 ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats)
 {

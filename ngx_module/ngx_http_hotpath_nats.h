@@ -55,7 +55,9 @@ ngx_http_hotpath_nats_t *ngx_http_hotpath_nats_start(ngx_cycle_t *cycle,
     ngx_http_hotpath_nats_conf_t *conf);
 void ngx_http_hotpath_nats_stop(ngx_http_hotpath_nats_t *nats);
 
-/* Before the event loop runs; at most eight of each. */
+/* Before the event loop runs; at most eight of each. Behind the subject may
+ * stand a blank and the name of a queue group: of all who subscribe with it,
+ * one gets each message. */
 ngx_int_t ngx_http_hotpath_nats_subscribe(ngx_http_hotpath_nats_t *nats,
     ngx_str_t *subject, ngx_http_hotpath_nats_message_pt handler, void *data);
 ngx_int_t ngx_http_hotpath_nats_on_state(ngx_http_hotpath_nats_t *nats,
@@ -72,6 +74,14 @@ ngx_int_t ngx_http_hotpath_nats_on_state(ngx_http_hotpath_nats_t *nats,
 ngx_int_t ngx_http_hotpath_nats_request(ngx_http_hotpath_nats_t *nats,
     ngx_str_t *subject, ngx_str_t *headers, ngx_str_t *payload, ngx_uint_t n,
     ngx_http_hotpath_nats_reply_pt handler, void *data, uint32_t *id);
+
+/*
+ * Sends a message that asks for nothing; payload is n parts that are copied,
+ * reply is where answers to it should go, or empty. NGX_OK, NGX_DECLINED and
+ * NGX_BUSY as above. Nobody who listens on this very connection gets it.
+ */
+ngx_int_t ngx_http_hotpath_nats_publish(ngx_http_hotpath_nats_t *nats,
+    ngx_str_t *subject, ngx_str_t *reply, ngx_str_t *payload, ngx_uint_t n);
 
 /* Sends now what waits for the end of this turn of the event loop. */
 void ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats);
