@@ -13,7 +13,6 @@
 
 
 #include "ngx_http_hotpath_body.h"
-#include "ngx_http_hotpath_metrics.h"
 
 
 #define NGX_HTTP_HOTPATH_BODY_START  8192
@@ -25,6 +24,7 @@ extern ngx_module_t  ngx_http_hotpath_module;
 
 typedef struct {
     ngx_http_hotpath_body_pt   handler;
+    ngx_http_hotpath_metric_e  refused;
     size_t                     max;
     u_char                    *data;
     size_t                     len;
@@ -40,15 +40,64 @@ static void ngx_http_hotpath_body_whole(ngx_http_request_t *r,
     ngx_http_hotpath_body_t *body);
 
 
+static ngx_str_t  ngx_http_hotpath_body_json_type =
+    ngx_string("application/json");
+
+static ngx_http_hotpath_problem_e  ngx_http_hotpath_body_problems[] = {
+    NGX_HTTP_HOTPATH_PROBLEM_N,
+    NGX_HTTP_HOTPATH_PROBLEM_BODY_EMPTY,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_SYNTAX,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_TRAILING,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_UTF8,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_NUL,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_SURROGATE,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_NUMBER,
+    NGX_HTTP_HOTPATH_PROBLEM_JSON_DEPTH,
+    NGX_HTTP_HOTPATH_PROBLEM_BODY_NOT_OBJECT,
+    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_DUPLICATE,
+    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_UNKNOWN,
+    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_TYPE
+};
+
+
+ngx_uint_t
+ngx_http_hotpath_body_is_json(ngx_http_request_t *r)
+{
+    size_t      len;
+    ngx_str_t  *type;
+
+    if (r->headers_in.content_type == NULL) {
+        return 1;
+    }
+
+    type = &r->headers_in.content_type->value;
+    len = ngx_http_hotpath_body_json_type.len;
+
+    return type->len >= len
+           && ngx_strncasecmp(type->data,
+                              ngx_http_hotpath_body_json_type.data, len)
+              == 0
+           && (type->len == len || type->data[len] == ';'
+               || type->data[len] == ' ');
+}
+
+
+ngx_http_hotpath_problem_e
+ngx_http_hotpath_body_problem(hp_json_status_t status)
+{
+    return ngx_http_hotpath_body_problems[status];
+}
+
+
 ngx_int_t
 ngx_http_hotpath_body_read(ngx_http_request_t *r, size_t max,
-    ngx_http_hotpath_body_pt handler)
+    ngx_http_hotpath_metric_e refused, ngx_http_hotpath_body_pt handler)
 {
     ngx_int_t                 rc;
     ngx_http_hotpath_body_t  *body;
 
     if (r->headers_in.content_length_n > (off_t) max) {
-        ngx_http_hotpath_count(WRITE_REFUSED);
+        ngx_http_hotpath_metrics_row[refused]++;
         return ngx_http_hotpath_refuse(r,
                                      NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
     }
@@ -59,6 +108,7 @@ ngx_http_hotpath_body_read(ngx_http_request_t *r, size_t max,
     }
 
     body->handler = handler;
+    body->refused = refused;
     body->max = max;
     ngx_http_set_ctx(r, body, ngx_http_hotpath_module);
 
@@ -155,7 +205,7 @@ ngx_http_hotpath_body_gather(ngx_http_request_t *r,
 
         if (len > body->max - body->len) {
             r->request_body->bufs = NULL;
-            ngx_http_hotpath_count(WRITE_REFUSED);
+            ngx_http_hotpath_metrics_row[body->refused]++;
             ngx_http_finalize_request(r, ngx_http_hotpath_problem(r,
                                     NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE));
             return NGX_ERROR;

@@ -68,30 +68,12 @@ static ngx_int_t ngx_http_hotpath_status_result(ngx_http_request_t *r,
     u_char *id, PGresult *result);
 
 
-static ngx_http_hotpath_problem_e  ngx_http_hotpath_json_problems[] = {
-    NGX_HTTP_HOTPATH_PROBLEM_N,
-    NGX_HTTP_HOTPATH_PROBLEM_BODY_EMPTY,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_SYNTAX,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_TRAILING,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_UTF8,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_NUL,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_SURROGATE,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_NUMBER,
-    NGX_HTTP_HOTPATH_PROBLEM_JSON_DEPTH,
-    NGX_HTTP_HOTPATH_PROBLEM_BODY_NOT_OBJECT,
-    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_DUPLICATE,
-    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_UNKNOWN,
-    NGX_HTTP_HOTPATH_PROBLEM_MEMBER_TYPE
-};
-
 static ngx_str_t  ngx_http_hotpath_json_type = ngx_string("application/json");
 
 
 ngx_int_t
 ngx_http_hotpath_write_handler(ngx_http_request_t *r)
 {
-    size_t                        len;
-    ngx_str_t                    *type;
     ngx_http_hotpath_loc_conf_t  *lcf;
 
     static ngx_str_t  allow = ngx_string("POST");
@@ -103,24 +85,14 @@ ngx_http_hotpath_write_handler(ngx_http_request_t *r)
         return ngx_http_hotpath_refuse_method(r, &allow);
     }
 
-    if (r->headers_in.content_type) {
-        type = &r->headers_in.content_type->value;
-        len = ngx_http_hotpath_json_type.len;
-
-        if (type->len < len
-            || ngx_strncasecmp(type->data, ngx_http_hotpath_json_type.data,
-                               len)
-               != 0
-            || (type->len > len && type->data[len] != ';'
-                && type->data[len] != ' '))
-        {
-            ngx_http_hotpath_count(WRITE_REFUSED);
-            return ngx_http_hotpath_refuse(r,
+    if (!ngx_http_hotpath_body_is_json(r)) {
+        ngx_http_hotpath_count(WRITE_REFUSED);
+        return ngx_http_hotpath_refuse(r,
                            NGX_HTTP_HOTPATH_PROBLEM_CONTENT_TYPE_UNSUPPORTED);
-        }
     }
 
     return ngx_http_hotpath_body_read(r, lcf->body_max,
+                                      NGX_HTTP_HOTPATH_WRITE_REFUSED,
                                       ngx_http_hotpath_write_event);
 }
 
@@ -155,7 +127,7 @@ ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
     if (status != HP_JSON_OK) {
         ngx_http_hotpath_count(WRITE_REFUSED);
         return ngx_http_hotpath_problem_at(r,
-                                       ngx_http_hotpath_json_problems[status],
+                                       ngx_http_hotpath_body_problem(status),
                                        json.error_offset, 0);
     }
 
