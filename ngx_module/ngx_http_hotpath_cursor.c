@@ -1,25 +1,23 @@
 /*
  * ngx_http_hotpath_cursor.c: cursors as this instance gives them out.
  *
- * Reads the secrets when the configuration is read, and signs and checks
+ * Takes the secrets when the configuration is read, and signs and checks
  * cursors with them (core/hp_cursor.h says what a cursor is). The first secret
  * signs, all of them are taken, so that a new one can be put first, and the old
  * one taken away when its cursors have expired. Every instance that clients
  * may come to needs the same file.
  *
- * Owns the keys, in the configuration's pool; the text of the file is wiped
- * once they are made. The file is read by the master, before it gives up its
- * rights, and by nobody else. Never in here: a secret in a log line. Reference:
- * README.md, "hotpath_cursor_secret"; tests: tests/integration/test_lists.py,
- * tests/unit/test_cursor.c.
+ * Owns the keys, in the configuration's pool; the secret room reads the file.
+ * Reference: README.md, "hotpath_cursor_secret"; tests:
+ * tests/integration/test_lists.py, tests/unit/test_cursor.c.
  */
 
 
 #include "ngx_http_hotpath_cursor.h"
+#include "ngx_http_hotpath_secret.h"
 
 
-#define NGX_HTTP_HOTPATH_SECRETS       8
-#define NGX_HTTP_HOTPATH_SECRETS_FILE  4096
+#define NGX_HTTP_HOTPATH_SECRETS  8
 
 
 struct ngx_http_hotpath_cursors_s {
@@ -29,8 +27,7 @@ struct ngx_http_hotpath_cursors_s {
 };
 
 
-static char *ngx_http_hotpath_cursor_keys(ngx_conf_t *cf,
-    ngx_http_hotpath_cursors_t *cursors, u_char *p, u_char *end);
+static const char *ngx_http_hotpath_cursor_key(void *data, ngx_str_t *secret);
 
 
 char *
@@ -38,12 +35,7 @@ ngx_http_hotpath_cursor_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    char                         *rv;
-    u_char                        text[NGX_HTTP_HOTPATH_SECRETS_FILE + 1];
-    size_t                        len;
-    ssize_t                       n;
-    ngx_fd_t                      fd;
-    ngx_str_t                    *value, file, s;
+    ngx_str_t                    *value, s;
     ngx_http_hotpath_cursors_t  **slot, *cursors;
 
     slot = (ngx_http_hotpath_cursors_t **) (p + cmd->offset);
@@ -80,55 +72,9 @@ ngx_http_hotpath_cursor_secret(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    file = value[1];
-
-    if (ngx_get_full_name(cf->pool, &cf->cycle->prefix, &file) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    fd = ngx_open_file(file.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", &file);
-        return NGX_CONF_ERROR;
-    }
-
-    for (len = 0; len < sizeof(text); len += n) {
-        n = ngx_read_fd(fd, text + len, sizeof(text) - len);
-
-        if (n == -1) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                               ngx_read_fd_n " \"%V\" failed", &file);
-            rv = NGX_CONF_ERROR;
-            goto done;
-        }
-
-        if (n == 0) {
-            break;
-        }
-    }
-
-    if (len == sizeof(text)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\" is longer than %d bytes", &file,
-                           NGX_HTTP_HOTPATH_SECRETS_FILE);
-        rv = NGX_CONF_ERROR;
-        goto done;
-    }
-
-    rv = ngx_http_hotpath_cursor_keys(cf, cursors, text, text + len);
-
-done:
-
-    ngx_explicit_memzero(text, sizeof(text));
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_log_error(NGX_LOG_ALERT, cf->log, ngx_errno,
-                      ngx_close_file_n " \"%V\" failed", &file);
-    }
-
-    return rv;
+    return ngx_http_hotpath_secret_file(cf, &value[1],
+                                        NGX_HTTP_HOTPATH_SECRETS,
+                                        ngx_http_hotpath_cursor_key, cursors);
 
 invalid:
 
@@ -138,45 +84,25 @@ invalid:
 }
 
 
-/* A secret a line; the first one signs. */
+/* The first one signs. */
 
-static char *
-ngx_http_hotpath_cursor_keys(ngx_conf_t *cf,
-    ngx_http_hotpath_cursors_t *cursors, u_char *p, u_char *end)
+static const char *
+ngx_http_hotpath_cursor_key(void *data, ngx_str_t *secret)
 {
-    u_char    *last;
-    hp_str_t   secret;
+    ngx_http_hotpath_cursors_t *cursors = data;
 
-    for ( /* void */ ; p < end; p = last + 1) {
+    hp_str_t  text;
 
-        last = ngx_strlchr(p, end, '\n');
-        if (last == NULL) {
-            last = end;
-        }
+    text.data = secret->data;
+    text.len = secret->len;
 
-        secret.data = p;
-        secret.len = last - p;
-
-        if (secret.len && secret.data[secret.len - 1] == '\r') {
-            secret.len--;
-        }
-
-        if (secret.len == 0) {
-            continue;
-        }
-
-        if (cursors->n == NGX_HTTP_HOTPATH_SECRETS) {
-            return "names a file with more than 8 secrets";
-        }
-
-        if (hp_cursor_key(&cursors->keys[cursors->n], secret) != 0) {
-            return "names a file with a secret of less than 16 bytes";
-        }
-
-        cursors->n++;
+    if (hp_cursor_key(&cursors->keys[cursors->n], text) != 0) {
+        return "has less than 16 bytes";
     }
 
-    return cursors->n ? NGX_CONF_OK : "names a file without a secret";
+    cursors->n++;
+
+    return NULL;
 }
 
 

@@ -939,10 +939,11 @@ LIST = "location / { hotpath_list %s; hotpath_cache z; }"
     (NEEDS.replace("SECRET", "SECRET; hotpath_cursor_secret SECRET"), "",
      "is duplicate"),
     (NEEDS.replace("SECRET", "nowhere"), "", '/nowhere" failed'),
-    (NEEDS.replace("SECRET", "empty"), "", "a file without a secret"),
-    (NEEDS.replace("SECRET", "brief"), "", "a secret of less than 16 bytes"),
+    (NEEDS.replace("SECRET", "empty"), "", "has no secret"),
+    (NEEDS.replace("SECRET", "brief"), "",
+     "a secret that has less than 16 bytes"),
     (NEEDS.replace("SECRET", "many"), "", "more than 8 secrets"),
-    (NEEDS.replace("SECRET", "long"), "", "is longer than 4096 bytes"),
+    (NEEDS.replace("SECRET", "long"), "", "is longer than 65536 bytes"),
     (NEEDS.replace("SECRET", "."), "", "failed"),
     (NEEDS, LIST % "orders", None),
     (NEEDS.replace("SECRET", "SECRET expires=0"), LIST % "orders", None),
@@ -954,7 +955,7 @@ def test_configuration(own_stack, tmp_path, http, server, complaint):
                        ("brief", "0123456789abcdef\n0123456789abcde\n"),
                        ("many", "0123456789abcdef\n" * 9),
                        ("eight", "0123456789abcdef\n" * 8),
-                       ("long", "x" * 4097)):
+                       ("long", "x" * 65537)):
         (tmp_path / name).write_text(text)
     conf = tmp_path / "nginx.conf"
     conf.write_text(f"load_module {own_stack.module};\nevents {{}}\n"
