@@ -30,6 +30,10 @@
 #include "core/hp_json.h"
 
 
+/* A tag as it stands in a document. One that is longer cannot be purged by,
+ * however it was escaped (HP_PURGE_TAG_MAX). */
+#define NGX_HTTP_HOTPATH_TAG_MAX         1536
+
 #define NGX_HTTP_HOTPATH_FETCH_POOL      2048
 #define NGX_HTTP_HOTPATH_FETCHES         8192
 
@@ -887,7 +891,10 @@ ngx_http_hotpath_fetch_to_redis(ngx_http_hotpath_fetch_t *f, hp_doc_t *doc)
     u_char     *p;
     ngx_str_t   record;
 
-    if (f->mcf->redis == NULL) {
+    if (f->mcf->redis == NULL
+        || ngx_http_hotpath_cache_begun(f->model->rules.cache) != f->begun)
+    {
+        /* what was purged while Postgres was asked must not come back */
         return;
     }
 
@@ -1011,6 +1018,7 @@ ngx_http_hotpath_document(ngx_http_hotpath_model_t *model, hp_doc_t *doc,
     ngx_http_hotpath_cache_content_t *content)
 {
     int              is_string;
+    u_char           unescaped[NGX_HTTP_HOTPATH_TAG_MAX];
     hp_str_t         name;
     ngx_str_t        text;
     hp_json_slice_t  value;
@@ -1040,10 +1048,16 @@ ngx_http_hotpath_document(ngx_http_hotpath_model_t *model, hp_doc_t *doc,
         name.len = model->tag.len;
 
         if (hp_json_member(doc->document, name, &value, &is_string)
-            && value.raw.len)
+            && value.raw.len && value.raw.len <= sizeof(unescaped))
         {
             text.data = (u_char *) value.raw.data;
             text.len = value.raw.len;
+
+            if (is_string && value.escaped) {
+                text.data = unescaped;
+                text.len = hp_json_unescape(unescaped, value.raw);
+            }
+
             *tag = ngx_http_hotpath_cache_tag(&model->name, &text);
 
             content->tags = tag;
