@@ -29,11 +29,11 @@
     X(BODY_NOT_OBJECT, "body_not_object", 400, 0,                             \
       "The body is not a JSON object")                                        \
     X(MEMBER_DUPLICATE, "member_duplicate", 400, 0,                           \
-      "A member of the event appears twice")                                  \
+      "A member appears twice")                                               \
     X(MEMBER_UNKNOWN, "member_unknown", 400, 0,                               \
-      "The event has a member that is not known")                             \
+      "There is a member that is not known")                                  \
     X(MEMBER_TYPE, "member_type", 400, 0,                                     \
-      "A member of the event is not of its type")                             \
+      "A member is not of its type")                                          \
     X(EVENT_TYPE_REQUIRED, "event_type_required", 400, 0,                     \
       "eventType is required")                                                \
     X(EVENT_TYPE_INVALID, "event_type_invalid", 400, 0,                       \
@@ -90,6 +90,14 @@
       "Too many events wait for the broker, nothing was accepted")            \
     X(OUTCOME_UNKNOWN, "outcome_unknown", 503, 1,                             \
       "The broker did not answer in time; retry with the same key")           \
+    X(PURGE_MODEL_INVALID, "purge_model_invalid", 400, 0,                     \
+      "The purge names no model")                                             \
+    X(PURGE_TARGET_INVALID, "purge_target_invalid", 400, 0,                   \
+      "Only one of key, keys (1 to 100) and tag (1 to 255 bytes) is allowed") \
+    X(PURGE_MODE_INVALID, "purge_mode_invalid", 400, 0,                       \
+      "The mode of a purge is soft or hard")                                  \
+    X(UNAUTHORIZED, "unauthorized", 401, 0, "A valid token is required")      \
+    X(PURGE_BUSY, "purge_busy", 503, 1, "Too many purges are under way")      \
     X(BACKEND_UNAVAILABLE, "backend_unavailable", 503, 1,                     \
       "The document cannot be had at the moment")                             \
     X(NOT_CACHED, "not_cached", 504, 0,                                       \

@@ -110,6 +110,18 @@
       "Coded bodies not made or not kept, for lack of room.")                 \
     X(COMPRESS_SAVED, COUNTER, "hotpath_compress_saved_bytes_total", "",      \
       "Bytes by which the smallest coded bodies are smaller.")                \
+    X(PURGE_COMPLETE, COUNTER, "hotpath_purges_total",                        \
+      "result=\"complete\"", "Purges that were asked of this instance.")      \
+    X(PURGE_INCOMPLETE, COUNTER, "hotpath_purges_total",                      \
+      "result=\"incomplete\"", "")                                            \
+    X(PURGE_REFUSED, COUNTER, "hotpath_purges_total",                         \
+      "result=\"refused\"", "")                                               \
+    X(PURGED_ENTRIES, COUNTER, "hotpath_purged_entries_total", "",            \
+      "Entries of cache zones that were purged.")                             \
+    X(PURGED_REDIS, COUNTER, "hotpath_purged_redis_total", "",                \
+      "Documents that purges removed from Redis.")                            \
+    X(PURGE_ERRORS, COUNTER, "hotpath_purge_errors_total", "",                \
+      "Parts of purges that may have left something.")                        \
     X(LIMIT_BYPASSED, COUNTER, "hotpath_limit_bypassed_total", "",            \
       "Checks left out because the limit zone's lock was busy.")
 

@@ -15,6 +15,10 @@
 
 
 #include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_fleet.h"
+#include "ngx_http_hotpath_fanout.h"
+#include "ngx_http_hotpath_purge_http.h"
+#include "ngx_http_hotpath_task.h"
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_flight.h"
 #include "ngx_http_hotpath_gather.h"
@@ -54,6 +58,8 @@ static char *ngx_http_hotpath_fields(ngx_conf_t *cf, ngx_command_t *cmd,
 static char *ngx_http_hotpath_health(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_hotpath_purge(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_hotpath_value(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_complex_value_t **value);
@@ -317,6 +323,20 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
     { ngx_string("hotpath_metrics"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_hotpath_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_purge"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_hotpath_purge,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_purge_token_file"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hotpath_purge_token_file,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -1086,6 +1106,27 @@ ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+static char *
+ngx_http_hotpath_purge(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_hotpath_loc_conf_t *lcf = conf;
+
+    char                          *rc;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    rc = ngx_http_hotpath_handler(cf, lcf, ngx_http_hotpath_purge_handler);
+
+    if (rc != NGX_CONF_OK) {
+        return rc;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
+    mcf->purges++;
+
+    return ngx_http_hotpath_purge_set(cf, lcf);
+}
+
+
 /* One content handler a location. */
 
 static char *
@@ -1146,6 +1187,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_hotpath_metrics_init(cf) != NGX_OK
+        || ngx_http_hotpath_fleet_init(cf) != NGX_OK
         || ngx_http_hotpath_flight_init(cf) != NGX_OK
         || ngx_http_hotpath_inflight_init(cf) != NGX_OK)
     {
@@ -1285,6 +1327,7 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->rules.request_control = NGX_CONF_UNSET_PTR;
     lcf->param.strict = NGX_CONF_UNSET;
     lcf->trusted = NGX_CONF_UNSET_PTR;
+    lcf->purge_tokens = NGX_CONF_UNSET_PTR;
 
     return lcf;
 }
@@ -1304,6 +1347,7 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_ptr_value(conf->tenant, prev->tenant, NULL);
     ngx_conf_merge_ptr_value(conf->trusted, prev->trusted, NULL);
+    ngx_conf_merge_ptr_value(conf->purge_tokens, prev->purge_tokens, NULL);
     ngx_conf_merge_size_value(conf->body_max, prev->body_max, 65536);
     ngx_conf_merge_value(conf->json_depth, prev->json_depth, 64);
 
@@ -1334,6 +1378,7 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->shared = prev->shared;
         conf->param.more = prev->param.more;
         conf->param.nmore = prev->param.nmore;
+        conf->purge_timeout = prev->purge_timeout;
         clcf->handler = prev->handler;
         return NGX_CONF_OK;
     }
@@ -1374,6 +1419,20 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                       "\"hotpath_postgres\" at the http level in %s:%ui",
                       conf->file, conf->line);
         return NGX_CONF_ERROR;
+    }
+
+    if (conf->handler == ngx_http_hotpath_purge_handler) {
+
+        if (conf->purge_tokens == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"hotpath_purge\" needs "
+                          "\"hotpath_purge_token_file\" in %s:%ui",
+                          conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+
+        /* the body room refuses by itself */
+        clcf->client_max_body_size = 0;
     }
 
     return conf->model ? ngx_http_hotpath_merge_read(cf, conf)
@@ -1591,6 +1650,13 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    if (ngx_http_hotpath_fleet_start(cycle, mcf) != NGX_OK
+        || ngx_http_hotpath_fanout_start(cycle, mcf) != NGX_OK
+        || ngx_http_hotpath_task_start(cycle, mcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     if (mcf->redis
         && ngx_http_hotpath_redis_start(mcf->redis, cycle) != NGX_OK)
     {
@@ -1639,6 +1705,7 @@ ngx_http_hotpath_exit_process(ngx_cycle_t *cycle)
     ngx_http_hotpath_flight_stop();
 
     if (mcf->client) {
+        ngx_http_hotpath_fleet_stop(mcf);
         ngx_http_hotpath_nats_stop(mcf->client);
         mcf->client = NULL;
     }

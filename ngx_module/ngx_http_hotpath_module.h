@@ -66,6 +66,7 @@ typedef struct {
     ngx_array_t                      models;       /* of model_t * */
     ngx_http_hotpath_cursors_t      *cursors;      /* NULL: no secret */
     ngx_uint_t                       writes;       /* locations that write */
+    ngx_uint_t                       purges;       /* and that purge */
 
     /* this worker's */
     ngx_http_hotpath_nats_t         *client;       /* NULL: no NATS */
@@ -100,6 +101,8 @@ typedef struct {
     ngx_http_hotpath_param_conf_t    param;
     ngx_http_hotpath_limit_conf_t    limit;
     ngx_array_t                     *trusted;      /* of ngx_cidr_t */
+    ngx_array_t                     *purge_tokens; /* of their digests */
+    ngx_msec_t                       purge_timeout;
 } ngx_http_hotpath_loc_conf_t;
 
 

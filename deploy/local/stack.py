@@ -392,6 +392,7 @@ class Stack:
     def _prepare_nginx(self):
         self._owned("nobody", "nginx")
         self._write_secret(self.path("nginx", "cursor.secret"), "nobody")
+        self._write_secret(self.path("nginx", "purge.tokens"), "nobody")
         self.write_nginx_conf()
 
     def write_nginx_conf(self):

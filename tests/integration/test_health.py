@@ -36,6 +36,9 @@ FAMILIES = {
     "hotpath_cache_size_bytes", "hotpath_cache_stores_total",
     "hotpath_cache_evictions_total", "hotpath_cache_refused_older_total",
     "hotpath_cache_lock_busy_total", "hotpath_cache_resets_total",
+    "hotpath_purges_total",
+    "hotpath_purged_entries_total", "hotpath_purged_redis_total",
+    "hotpath_purge_errors_total",
 }
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="[^"\\\n]*"(,[a-z_]+="[^"\\\n]*")*\})?'

@@ -41,6 +41,7 @@ def test_sample_is_loadable(stack, tmp_path, path):
     (tmp_path / "modules" / "ngx_http_hotpath_module.so").symlink_to(
         stack.module)
     (tmp_path / "cursor.secret").write_text("0123456789abcdef\n")
+    (tmp_path / "purge.tokens").write_text("0123456789abcdef\n")
     done = subprocess.run(
         [stack.nginx, "-t", "-e", "stderr", "-p", str(tmp_path), "-c", path],
         capture_output=True, text=True, timeout=60, check=False,
@@ -200,6 +201,26 @@ def test_what_is_no_order_is_passed_over(stack, payload):
                      (position, partition)) == [(0,)]
     assert stack.sql("SELECT count(*) FROM hotpath.projection_errors"
                      " WHERE model = 'orders'") == [(0,)]
+
+
+def test_purge_asks_the_origin_again(stack):
+    """With the token that was drawn for the sample, and by hotpathctl."""
+    number = product()
+    stack.post(price_set(key(), number, 1))
+    wait_until(lambda: amount_of(stack, number) == 1, 15, "it has a price")
+    target = {"model": "prices", "key": str(number)}
+    assert stack.request("POST", "/purge", target).status == 401
+    with open(stack.path("nginx", "purge.tokens"), encoding="ascii") as file:
+        token = file.read().strip()
+    answer = stack.request("POST", "/purge", target,
+                           {"Authorization": f"Bearer {token}"})
+    assert answer.status == 200 and answer.json()["purged"] == 1
+    answer = stack.get(f"/prices/{number}")
+    assert "; hit" not in answer.headers["Cache-Status"]
+    assert answer.json()["amount"] == 1
+    stack.ctl("purge", "--model", "prices", "--key", str(number))
+    assert "; hit" not in stack.get(
+        f"/prices/{number}").headers["Cache-Status"]
 
 
 def test_repeat_is_one_effect(stack):
