@@ -4,13 +4,15 @@
  *
  * Live asks nothing: the process answers, so it lives. Ready looks at what
  * this worker knows already and asks no dependency either: the broker's
- * connection and streams and the publish queue decide, Redis, Postgres and the
- * push channel are only told, because reads go on without them. Owns nothing;
+ * connection and streams, the publish queue and the warm-up of the zones
+ * decide; Redis, Postgres and the push channel are only told, because reads go
+ * on without them. Owns nothing;
  * runs in the content phase. Test: tests/integration/test_health.py.
  */
 
 
 #include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_warm.h"
 
 
 #define NGX_HTTP_HOTPATH_ZONE_METRIC(member, counter, name, help)             \
@@ -31,6 +33,8 @@ static u_char *ngx_http_hotpath_zones_text(u_char *p, u_char *last,
     ngx_uint_t openmetrics);
 static u_char *ngx_http_hotpath_health_check(u_char *p, const char *name,
     ngx_uint_t up, ngx_uint_t required);
+static u_char *ngx_http_hotpath_health_word(u_char *p, const char *name,
+    const char *status, ngx_uint_t required);
 
 
 static ngx_http_hotpath_zone_metric_t  ngx_http_hotpath_zone_metrics[] = {
@@ -139,6 +143,12 @@ ngx_http_hotpath_ready_handler(ngx_http_request_t *r)
         up = publish.queued_bytes < mcf->publish.queue_bytes / 10 * 9;
         ready &= up;
         p = ngx_http_hotpath_health_check(p, "queue", up, 1);
+    }
+
+    if (mcf->warm) {
+        up = !ngx_http_hotpath_warm_going_on(mcf);
+        ready &= up;
+        p = ngx_http_hotpath_health_word(p, "cache", up ? "up" : "warming", 1);
     }
 
     if (mcf->models.nelts && mcf->client) {
@@ -259,9 +269,18 @@ static u_char *
 ngx_http_hotpath_health_check(u_char *p, const char *name, ngx_uint_t up,
     ngx_uint_t required)
 {
+    return ngx_http_hotpath_health_word(p, name, up ? "up" : "down",
+                                        required);
+}
+
+
+static u_char *
+ngx_http_hotpath_health_word(u_char *p, const char *name, const char *status,
+    ngx_uint_t required)
+{
     return ngx_sprintf(p, "{\"name\":\"%s\",\"status\":\"%s\","
                        "\"required\":%s},",
-                       name, up ? "up" : "down", required ? "true" : "false");
+                       name, status, required ? "true" : "false");
 }
 
 

@@ -110,6 +110,14 @@
       "Coded bodies not made or not kept, for lack of room.")                 \
     X(COMPRESS_SAVED, COUNTER, "hotpath_compress_saved_bytes_total", "",      \
       "Bytes by which the smallest coded bodies are smaller.")                \
+    X(WARM_LOADED, COUNTER, "hotpath_warm_documents_total",                   \
+      "result=\"loaded\"", "Documents that were hot before a start.")         \
+    X(WARM_MISSED, COUNTER, "hotpath_warm_documents_total",                   \
+      "result=\"missed\"", "")                                                \
+    X(WARM_UNFINISHED, COUNTER, "hotpath_warm_unfinished_total", "",          \
+      "Zones taken as warm before all that was hot had been tried.")          \
+    X(WARMING, GAUGE, "hotpath_warming", "",                                  \
+      "Zones that are being warmed.")                                         \
     X(PURGE_COMPLETE, COUNTER, "hotpath_purges_total",                        \
       "result=\"complete\"", "Purges that were asked of this instance.")      \
     X(PURGE_INCOMPLETE, COUNTER, "hotpath_purges_total",                      \

@@ -19,6 +19,7 @@
 #include "ngx_http_hotpath_fanout.h"
 #include "ngx_http_hotpath_purge_http.h"
 #include "ngx_http_hotpath_task.h"
+#include "ngx_http_hotpath_warm.h"
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_flight.h"
 #include "ngx_http_hotpath_gather.h"
@@ -167,6 +168,13 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
     { ngx_string("hotpath_cache_zone"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
       ngx_http_hotpath_cache_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_warm"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
+      ngx_http_hotpath_warm_set,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -1188,6 +1196,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
 
     if (ngx_http_hotpath_metrics_init(cf) != NGX_OK
         || ngx_http_hotpath_fleet_init(cf) != NGX_OK
+        || ngx_http_hotpath_warm_init(cf, mcf) != NGX_OK
         || ngx_http_hotpath_flight_init(cf) != NGX_OK
         || ngx_http_hotpath_inflight_init(cf) != NGX_OK)
     {
@@ -1652,7 +1661,8 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
 
     if (ngx_http_hotpath_fleet_start(cycle, mcf) != NGX_OK
         || ngx_http_hotpath_fanout_start(cycle, mcf) != NGX_OK
-        || ngx_http_hotpath_task_start(cycle, mcf) != NGX_OK)
+        || ngx_http_hotpath_task_start(cycle, mcf) != NGX_OK
+        || ngx_http_hotpath_warm_start(cycle, mcf) != NGX_OK)
     {
         return NGX_ERROR;
     }

@@ -65,6 +65,8 @@ typedef struct {
     ngx_http_hotpath_statement_t    *status;       /* NULL: no Postgres */
     ngx_array_t                      models;       /* of model_t * */
     ngx_http_hotpath_cursors_t      *cursors;      /* NULL: no secret */
+    ngx_array_t                     *warm;         /* hotpath_warm; NULL: none,
+                                                      else the warm room's */
     ngx_uint_t                       writes;       /* locations that write */
     ngx_uint_t                       purges;       /* and that purge */
 

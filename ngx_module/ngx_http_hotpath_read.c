@@ -15,6 +15,7 @@
 
 #include "ngx_http_hotpath_module.h"
 #include "ngx_http_hotpath_fetch.h"
+#include "ngx_http_hotpath_hot.h"
 #include "ngx_http_hotpath_list.h"
 
 
@@ -205,6 +206,7 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
         if (copy.meta.trusted && copy.meta.fresh_ms > now_ms) {
 
             ngx_http_hotpath_count(READ_HIT);
+            ngx_http_hotpath_hot_hit(wanted->model, &wanted->zone_key);
 
             if (ngx_http_hotpath_read_refresh(rules, &copy.meta, now_ms)) {
                 ngx_http_hotpath_fetch_renew(mcf, wanted);

@@ -36,7 +36,8 @@ FAMILIES = {
     "hotpath_cache_size_bytes", "hotpath_cache_stores_total",
     "hotpath_cache_evictions_total", "hotpath_cache_refused_older_total",
     "hotpath_cache_lock_busy_total", "hotpath_cache_resets_total",
-    "hotpath_purges_total",
+    "hotpath_warm_documents_total", "hotpath_warm_unfinished_total",
+    "hotpath_warming", "hotpath_purges_total",
     "hotpath_purged_entries_total", "hotpath_purged_redis_total",
     "hotpath_purge_errors_total",
 }
@@ -52,8 +53,8 @@ def ready(stack):
     assert body["status"] == ("ready" if answer.status == 200 else "unready")
     assert answer.status in (200, 503)
     assert {check["name"]: check["required"] for check in body["checks"]} == {
-        "broker": True, "streams": True, "queue": True, "push": False,
-        "redis": False, "postgres": False}
+        "broker": True, "streams": True, "queue": True, "cache": True,
+        "push": False, "redis": False, "postgres": False}
     assert (answer.status == 200) == all(
         check["status"] == "up" for check in body["checks"]
         if check["required"])
