@@ -25,8 +25,9 @@
  * new version is written beside the old one and swapped in with one store, so
  * that readers of a hot key never find it missing; what a purge takes and what
  * coded bodies add is changed in place, for which readers begin again. A key
- * lives in one of two buckets, the first that has room. Eviction is S3-FIFO, see room_locked(); how long
- * it looks for a victim is bounded by the size of what comes in.
+ * lives in one of two buckets, the first that has room. Eviction is S3-FIFO,
+ * see room_locked(); how long it looks for a victim is bounded by the size of
+ * what comes in.
  *
  * Runs in workers (all but the directive) and, while a configuration is read,
  * in the master. Never blocks, never calls the system under the lock. Tests:
