@@ -119,6 +119,17 @@ ngx_http_hotpath_backend_detach(ngx_connection_t *c, ngx_socket_t fd)
 }
 
 
+size_t
+ngx_http_hotpath_backend_line(const char *message)
+{
+    size_t  n;
+
+    for (n = 0; (u_char) message[n] >= ' '; n++) { /* void */ }
+
+    return n;
+}
+
+
 ngx_msec_t
 ngx_http_hotpath_backend_backoff(ngx_uint_t n)
 {

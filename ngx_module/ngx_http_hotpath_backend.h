@@ -38,6 +38,11 @@ ngx_int_t ngx_http_hotpath_backend_wait(ngx_connection_t *c, ngx_uint_t read,
 void ngx_http_hotpath_backend_detach(ngx_connection_t *c, ngx_socket_t fd);
 
 
+/* What of a library's message may go to the log: it may quote what a client
+ * sent, so it ends with the first control character. */
+size_t ngx_http_hotpath_backend_line(const char *message);
+
+
 /* Milliseconds before attempt number n (from 0) of a row of failed ones: 50 ms
  * doubled up to 5 s, of which the second half is drawn at random. */
 ngx_msec_t ngx_http_hotpath_backend_backoff(ngx_uint_t n);

@@ -6,58 +6,108 @@
  * (several hosts, target_session_attrs, TLS files). What would make it wait
  * later is settled here: host names become addresses (libpq resolves with a
  * blocking call), a default host is fixed, Kerberos is not looked for unless
- * asked for, a service file, which could bring a name, is refused. Runs in the
- * master, or in `nginx -t`, while the configuration is read; all memory is that
- * configuration's. An address that changes is seen at the next reload.
+ * asked for, a service file, which could bring a name, is refused. The list of
+ * hosts is taken apart, one by one, because libpq left to itself waits for a
+ * silent one for as long as the kernel does. Runs in the master, or in
+ * `nginx -t`, while the configuration is read; all memory is that
+ * configuration's.
  *
- * What must never happen here: a password in a log. Test: tests/integration/.
+ * What must never happen here: a password in a log. Reference: README.md,
+ * "hotpath_postgres"; test: tests/integration/test_postgres.py.
  */
 #include "ngx_http_hotpath_conninfo.h"
 #include <libpq-fe.h>
 
 
-#define NGX_HTTP_HOTPATH_CONNINFO_HOSTS_MAX  16
+#define NGX_HTTP_HOTPATH_CONNINFO_CONNECT_MS  2000
 
-/* Those that may be added to what the text has: options, client_encoding,
- * gssencmode, fallback_application_name, host, hostaddr, port; and the end. */
-#define NGX_HTTP_HOTPATH_CONNINFO_ADDED      8
+/* Those that may be added to what the text has: the chosen ones, options,
+ * client_encoding, gssencmode, fallback_application_name, tcp_user_timeout,
+ * keepalives_idle, keepalives_interval, keepalives_count; and the end. */
+#define NGX_HTTP_HOTPATH_CONNINFO_ADDED  (NGX_HTTP_HOTPATH_CONNINFO_CHOSEN + 9)
 
 
-/* As libpq wants them: comma-separated, as many of each. */
+/* What a text leaves out, and what it then is. */
+typedef struct {
+    const char  *keyword;
+    const char  *value;
+} ngx_http_hotpath_conninfo_default_t;
+
+
+/* As the text has them: comma-separated. */
 typedef struct {
     ngx_str_t  host;
     ngx_str_t  hostaddr;
     ngx_str_t  port;
-} ngx_http_hotpath_hosts_t;
+} ngx_http_hotpath_conninfo_lists_t;
 
 
+static ngx_int_t ngx_http_hotpath_conninfo_chosen(ngx_conf_t *cf,
+    PQconninfoOption *o, ngx_str_t *value,
+    ngx_http_hotpath_conninfo_lists_t *lists,
+    ngx_http_hotpath_conninfo_t *conninfo);
+static ngx_int_t ngx_http_hotpath_conninfo_hosts(ngx_conf_t *cf,
+    ngx_http_hotpath_conninfo_lists_t *lists,
+    ngx_http_hotpath_conninfo_t *conninfo);
 static ngx_int_t ngx_http_hotpath_conninfo_resolve(ngx_conf_t *cf,
-    ngx_http_hotpath_hosts_t *hosts);
-static ngx_int_t ngx_http_hotpath_conninfo_join(ngx_conf_t *cf,
-    ngx_str_t *list, ngx_array_t *elements);
-static ngx_uint_t ngx_http_hotpath_conninfo_next(ngx_str_t *list,
+    ngx_http_hotpath_conninfo_host_t *host);
+static ngx_uint_t ngx_http_hotpath_conninfo_count(ngx_str_t *list);
+static void ngx_http_hotpath_conninfo_next(ngx_str_t *list,
     ngx_str_t *element);
 static ngx_int_t ngx_http_hotpath_conninfo_add(ngx_conf_t *cf,
     ngx_http_hotpath_conninfo_t *conninfo, const char *keyword,
     ngx_str_t *value);
+static char *ngx_http_hotpath_conninfo_terminated(ngx_conf_t *cf,
+    ngx_str_t *s);
 
 
-static ngx_str_t  ngx_http_hotpath_conninfo_encoding = ngx_string("UTF8");
-static ngx_str_t  ngx_http_hotpath_conninfo_gss = ngx_string("disable");
-static ngx_str_t  ngx_http_hotpath_conninfo_name = ngx_string("hotpath");
+static ngx_http_hotpath_conninfo_default_t
+    ngx_http_hotpath_conninfo_defaults[] =
+{
+    { "client_encoding", "UTF8" },
+    { "gssencmode", "disable" },
+    { "fallback_application_name", "hotpath" },
+
+    /* A peer that is gone without a word is found out also by a connection
+     * that has nothing to say. */
+
+    { "keepalives_idle", "30" },
+    { "keepalives_interval", "5" },
+    { "keepalives_count", "3" },
+    { NULL, NULL }
+};
+
+
+static const char  *ngx_http_hotpath_conninfo_slots[] = {
+    "host",
+    "hostaddr",
+    "port",
+    "target_session_attrs"
+};
+
+static const char  *ngx_http_hotpath_conninfo_attrs[] = {
+    "any",
+    "read-write",
+    "read-only",
+    "primary",
+    "standby",
+    NULL
+};
 
 
 ngx_int_t
 ngx_http_hotpath_conninfo_parse(ngx_conf_t *cf, ngx_str_t *text,
-    ngx_msec_t timeout, ngx_http_hotpath_conninfo_t *conninfo)
+    ngx_msec_t statement_timeout, ngx_msec_t user_timeout,
+    ngx_http_hotpath_conninfo_t *conninfo)
 {
-    char                      *error;
-    u_char                    *p;
-    ngx_int_t                  rc;
-    ngx_str_t                  value, options, encoding, gss, name;
-    ngx_uint_t                 n;
-    PQconninfoOption          *parsed, *defaults, *o;
-    ngx_http_hotpath_hosts_t   hosts;
+    char                                 *error;
+    u_char                               *p;
+    ngx_int_t                             rc;
+    ngx_str_t                             value, options, wait;
+    ngx_uint_t                            i, n;
+    PQconninfoOption                     *parsed, *defaults, *o;
+    ngx_http_hotpath_conninfo_lists_t     lists;
+    ngx_http_hotpath_conninfo_default_t  *d;
 
     error = NULL;
     defaults = NULL;
@@ -77,6 +127,8 @@ ngx_http_hotpath_conninfo_parse(ngx_conf_t *cf, ngx_str_t *text,
 
     n += NGX_HTTP_HOTPATH_CONNINFO_ADDED;
 
+    ngx_memzero(conninfo, sizeof(ngx_http_hotpath_conninfo_t));
+
     conninfo->keywords = ngx_pcalloc(cf->pool, n * sizeof(char *));
     conninfo->values = ngx_pcalloc(cf->pool, n * sizeof(char *));
 
@@ -84,11 +136,18 @@ ngx_http_hotpath_conninfo_parse(ngx_conf_t *cf, ngx_str_t *text,
         goto done;
     }
 
-    ngx_memzero(&hosts, sizeof(ngx_http_hotpath_hosts_t));
+    for (i = 0; i < NGX_HTTP_HOTPATH_CONNINFO_CHOSEN; i++) {
+        conninfo->keywords[i] = ngx_http_hotpath_conninfo_slots[i];
+        conninfo->values[i] = "";
+    }
+
+    conninfo->attrs[0] = "any";
+    conninfo->nattrs = 1;
+    conninfo->connect_timeout = NGX_HTTP_HOTPATH_CONNINFO_CONNECT_MS;
+
+    ngx_memzero(&lists, sizeof(ngx_http_hotpath_conninfo_lists_t));
     ngx_str_null(&options);
-    encoding = ngx_http_hotpath_conninfo_encoding;
-    gss = ngx_http_hotpath_conninfo_gss;
-    name = ngx_http_hotpath_conninfo_name;
+    ngx_str_null(&wait);
 
     for (o = parsed; o->keyword; o++) {
 
@@ -99,43 +158,31 @@ ngx_http_hotpath_conninfo_parse(ngx_conf_t *cf, ngx_str_t *text,
         value.data = (u_char *) o->val;
         value.len = ngx_strlen(o->val);
 
-        if (ngx_strcmp(o->keyword, "service") == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"service\" is not supported in a connection "
-                               "string, write its settings instead");
-            goto done;
+        if (ngx_strcmp(o->keyword, "options") == 0) {
+            options = value;
+            continue;
         }
 
-        if (ngx_strcmp(o->keyword, "host") == 0) {
-            hosts.host = value;
+        if (ngx_strcmp(o->keyword, "tcp_user_timeout") == 0) {
+            wait = value;
+        }
 
-        } else if (ngx_strcmp(o->keyword, "hostaddr") == 0) {
-            hosts.hostaddr = value;
+        rc = ngx_http_hotpath_conninfo_chosen(cf, o, &value, &lists,
+                                              conninfo);
 
-        } else if (ngx_strcmp(o->keyword, "port") == 0) {
-            hosts.port = value;
+        if (rc == NGX_DECLINED) {
+            rc = ngx_http_hotpath_conninfo_add(cf, conninfo, o->keyword,
+                                               &value);
+        }
 
-        } else if (ngx_strcmp(o->keyword, "options") == 0) {
-            options = value;
-
-        } else if (ngx_strcmp(o->keyword, "client_encoding") == 0) {
-            encoding = value;
-
-        } else if (ngx_strcmp(o->keyword, "gssencmode") == 0) {
-            gss = value;
-
-        } else if (ngx_strcmp(o->keyword, "fallback_application_name") == 0) {
-            name = value;
-
-        } else if (ngx_http_hotpath_conninfo_add(cf, conninfo, o->keyword,
-                                                 &value)
-                   != NGX_OK)
-        {
+        if (rc != NGX_OK) {
             goto done;
         }
     }
 
-    if (hosts.host.len == 0 && hosts.hostaddr.len == 0) {
+    rc = NGX_ERROR;
+
+    if (lists.host.len == 0 && lists.hostaddr.len == 0) {
 
         /* Now, rather than in a worker whose environment may have a name. */
 
@@ -143,53 +190,68 @@ ngx_http_hotpath_conninfo_parse(ngx_conf_t *cf, ngx_str_t *text,
 
         for (o = defaults; o && o->keyword; o++) {
             if (ngx_strcmp(o->keyword, "host") == 0 && o->val) {
-                hosts.host.data = (u_char *) o->val;
-                hosts.host.len = ngx_strlen(o->val);
+                lists.host.data = (u_char *) o->val;
+                lists.host.len = ngx_strlen(o->val);
             }
         }
     }
 
-    if (hosts.hostaddr.len == 0 && hosts.host.len
-        && ngx_http_hotpath_conninfo_resolve(cf, &hosts) != NGX_OK)
-    {
+    if (ngx_http_hotpath_conninfo_hosts(cf, &lists, conninfo) != NGX_OK) {
         goto done;
     }
 
-    /* Ours first, so that the operator's own may override it. */
+    for (d = ngx_http_hotpath_conninfo_defaults; d->keyword; d++) {
 
-    p = ngx_pnalloc(cf->pool, sizeof("-c statement_timeout= ") + NGX_INT_T_LEN
-                              + options.len);
+        for (i = 0; conninfo->keywords[i]; i++) {
+            if (ngx_strcmp(conninfo->keywords[i], d->keyword) == 0) {
+                break;
+            }
+        }
+
+        if (conninfo->keywords[i] == NULL) {
+            conninfo->keywords[i] = d->keyword;
+            conninfo->values[i] = d->value;
+        }
+    }
+
+    p = ngx_pnalloc(cf->temp_pool, sizeof("-c statement_timeout= ")
+                                   + 2 * NGX_INT_T_LEN + options.len);
     if (p == NULL) {
         goto done;
     }
 
-    value.data = p;
-    p = ngx_sprintf(p, "-c statement_timeout=%M", timeout);
-    p = ngx_sprintf(p, options.len ? " %V" : "%V", &options);
-    value.len = p - value.data;
+    if (wait.data == NULL) {
+        value.data = p;
+        value.len = ngx_sprintf(p, "%M", user_timeout) - p;
 
-    if (ngx_http_hotpath_conninfo_add(cf, conninfo, "options", &value)
-           != NGX_OK
-        || ngx_http_hotpath_conninfo_add(cf, conninfo, "client_encoding",
-                                         &encoding)
-           != NGX_OK
-        || ngx_http_hotpath_conninfo_add(cf, conninfo, "gssencmode", &gss)
-           != NGX_OK
-        || ngx_http_hotpath_conninfo_add(cf, conninfo,
-                                         "fallback_application_name", &name)
-           != NGX_OK
-        || ngx_http_hotpath_conninfo_add(cf, conninfo, "host", &hosts.host)
-           != NGX_OK
-        || ngx_http_hotpath_conninfo_add(cf, conninfo, "hostaddr",
-                                         &hosts.hostaddr)
-           != NGX_OK
-        || ngx_http_hotpath_conninfo_add(cf, conninfo, "port", &hosts.port)
-           != NGX_OK)
-    {
-        goto done;
+        if (ngx_http_hotpath_conninfo_add(cf, conninfo, "tcp_user_timeout",
+                                          &value)
+            != NGX_OK)
+        {
+            goto done;
+        }
     }
 
-    rc = NGX_OK;
+    value = options;
+
+    if (statement_timeout) {
+
+        /* Ours first, so that the operator's own may override it. */
+
+        value.data = p;
+        p = ngx_sprintf(p, "-c statement_timeout=%M", statement_timeout);
+        p = ngx_sprintf(p, options.len ? " %V" : "%V", &options);
+        value.len = p - value.data;
+    }
+
+    /* A pooler may refuse the very name, so it is not there without need. */
+
+    if (value.len) {
+        rc = ngx_http_hotpath_conninfo_add(cf, conninfo, "options", &value);
+
+    } else {
+        rc = NGX_OK;
+    }
 
 done:
 
@@ -200,199 +262,251 @@ done:
 }
 
 
+/* What is not handed to libpq as it is. NGX_DECLINED: nothing of that kind. */
+
 static ngx_int_t
-ngx_http_hotpath_conninfo_resolve(ngx_conf_t *cf,
-    ngx_http_hotpath_hosts_t *hosts)
+ngx_http_hotpath_conninfo_chosen(ngx_conf_t *cf, PQconninfoOption *o,
+    ngx_str_t *value, ngx_http_hotpath_conninfo_lists_t *lists,
+    ngx_http_hotpath_conninfo_t *conninfo)
 {
-    u_char       text[NGX_SOCKADDR_STRLEN];
-    size_t       len;
-    ngx_str_t    list, ports, host, port, *s;
-    ngx_url_t    u;
-    ngx_uint_t   i, one_port;
-    ngx_array_t  out_hosts, out_addrs, out_ports;
+    ngx_int_t    n;
+    const char **attr;
 
-    if (ngx_array_init(&out_hosts, cf->temp_pool, 4, sizeof(ngx_str_t))
-           != NGX_OK
-        || ngx_array_init(&out_addrs, cf->temp_pool, 4, sizeof(ngx_str_t))
-           != NGX_OK
-        || ngx_array_init(&out_ports, cf->temp_pool, 4, sizeof(ngx_str_t))
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    list = hosts->host;
-    ports = hosts->port;
-    one_port = ports.len == 0 || ngx_strlchr(ports.data,
-                                             ports.data + ports.len, ',')
-                                 == NULL;
-    port = ports;
-
-    while (ngx_http_hotpath_conninfo_next(&list, &host)) {
-
-        if (!one_port && !ngx_http_hotpath_conninfo_next(&ports, &port)) {
-            goto mismatch;
-        }
-
-        ngx_memzero(&u, sizeof(ngx_url_t));
-
-        if (host.len == 0 || host.data[0] == '/' || host.data[0] == '@') {
-
-            /* a unix socket, or libpq's default, which is one */
-
-            u.naddrs = 1;
-
-        } else {
-            u.url = host;
-            u.host = host;
-
-            if (ngx_inet_resolve_host(cf->pool, &u) != NGX_OK) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "%s in connection string, host \"%V\"",
-                                   u.err ? u.err : "no memory", &host);
-                return NGX_ERROR;
-            }
-        }
-
-        for (i = 0; i < u.naddrs; i++) {
-
-            if (out_hosts.nelts == NGX_HTTP_HOTPATH_CONNINFO_HOSTS_MAX) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "more than %d addresses in connection "
-                                   "string",
-                                   NGX_HTTP_HOTPATH_CONNINFO_HOSTS_MAX);
-                return NGX_ERROR;
-            }
-
-            s = ngx_array_push(&out_hosts);
-            if (s == NULL) {
-                return NGX_ERROR;
-            }
-
-            *s = host;
-
-            s = ngx_array_push(&out_ports);
-            if (s == NULL) {
-                return NGX_ERROR;
-            }
-
-            *s = port;
-
-            s = ngx_array_push(&out_addrs);
-            if (s == NULL) {
-                return NGX_ERROR;
-            }
-
-            ngx_str_null(s);
-
-            if (u.addrs == NULL) {
-                continue;
-            }
-
-            len = ngx_sock_ntop(u.addrs[i].sockaddr, u.addrs[i].socklen, text,
-                                NGX_SOCKADDR_STRLEN, 0);
-
-            s->len = len;
-            s->data = ngx_pnalloc(cf->temp_pool, len);
-            if (s->data == NULL) {
-                return NGX_ERROR;
-            }
-
-            ngx_memcpy(s->data, text, len);
-        }
-    }
-
-    if (!one_port && ngx_http_hotpath_conninfo_next(&ports, &port)) {
-        goto mismatch;
-    }
-
-    if (ngx_http_hotpath_conninfo_join(cf, &hosts->host, &out_hosts) != NGX_OK
-        || ngx_http_hotpath_conninfo_join(cf, &hosts->hostaddr, &out_addrs)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (one_port) {
+    if (ngx_strcmp(o->keyword, "host") == 0) {
+        lists->host = *value;
         return NGX_OK;
     }
 
-    return ngx_http_hotpath_conninfo_join(cf, &hosts->port, &out_ports);
+    if (ngx_strcmp(o->keyword, "hostaddr") == 0) {
+        lists->hostaddr = *value;
+        return NGX_OK;
+    }
 
-mismatch:
+    if (ngx_strcmp(o->keyword, "port") == 0) {
+        lists->port = *value;
+        return NGX_OK;
+    }
+
+    if (ngx_strcmp(o->keyword, "service") == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"service\" is not supported in a connection "
+                           "string, write its settings instead");
+        return NGX_ERROR;
+    }
+
+    if (ngx_strcmp(o->keyword, "connect_timeout") == 0) {
+        n = ngx_atoi(value->data, value->len);
+        if (n == NGX_ERROR || n == 0 || n > 60) {
+            goto invalid;
+        }
+
+        conninfo->connect_timeout = n * 1000;
+        return NGX_OK;
+    }
+
+    if (ngx_strcmp(o->keyword, "load_balance_hosts") == 0) {
+
+        if (ngx_strcmp(o->val, "random") == 0) {
+            conninfo->balance = 1;
+            return NGX_OK;
+        }
+
+        if (ngx_strcmp(o->val, "disable") == 0) {
+            return NGX_OK;
+        }
+
+        goto invalid;
+    }
+
+    if (ngx_strcmp(o->keyword, "target_session_attrs") == 0) {
+
+        if (ngx_strcmp(o->val, "prefer-standby") == 0) {
+            conninfo->attrs[0] = "standby";
+            conninfo->attrs[1] = "any";
+            conninfo->nattrs = 2;
+            return NGX_OK;
+        }
+
+        for (attr = ngx_http_hotpath_conninfo_attrs; *attr; attr++) {
+            if (ngx_strcmp(o->val, *attr) == 0) {
+                conninfo->attrs[0] = *attr;
+                return NGX_OK;
+            }
+        }
+
+        goto invalid;
+    }
+
+    return NGX_DECLINED;
+
+invalid:
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "connection string has another number of ports "
-                       "than of hosts");
+                       "invalid \"%s\" in connection string: \"%V\"",
+                       o->keyword, value);
     return NGX_ERROR;
 }
 
 
 static ngx_int_t
-ngx_http_hotpath_conninfo_join(ngx_conf_t *cf, ngx_str_t *list,
-    ngx_array_t *elements)
+ngx_http_hotpath_conninfo_hosts(ngx_conf_t *cf,
+    ngx_http_hotpath_conninfo_lists_t *lists,
+    ngx_http_hotpath_conninfo_t *conninfo)
 {
-    u_char      *p;
-    size_t       len;
-    ngx_str_t   *s;
-    ngx_uint_t   i;
+    char                              *what;
+    ngx_str_t                          name, addr, port;
+    ngx_uint_t                         i, nhosts, naddrs, nports;
+    ngx_http_hotpath_conninfo_host_t  *host;
 
-    s = elements->elts;
-    len = 0;
+    nhosts = ngx_http_hotpath_conninfo_count(&lists->host);
+    naddrs = ngx_http_hotpath_conninfo_count(&lists->hostaddr);
+    nports = ngx_http_hotpath_conninfo_count(&lists->port);
 
-    for (i = 0; i < elements->nelts; i++) {
-        len += s[i].len + 1;
-    }
+    conninfo->nhosts = ngx_max(ngx_max(nhosts, naddrs), 1);
 
-    p = ngx_pnalloc(cf->temp_pool, len);
-    if (p == NULL) {
+    what = (nhosts && naddrs && nhosts != naddrs) ? "addresses"
+           : (nports > 1 && nports != conninfo->nhosts) ? "ports"
+           : NULL;
+
+    if (what) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "connection string has another number of %s than "
+                           "of hosts", what);
         return NGX_ERROR;
     }
 
-    list->data = p;
-
-    for (i = 0; i < elements->nelts; i++) {
-        if (i) {
-            *p++ = ',';
-        }
-
-        if (s[i].len) {
-            p = ngx_cpymem(p, s[i].data, s[i].len);
-        }
+    if (conninfo->nhosts > NGX_HTTP_HOTPATH_CONNINFO_HOSTS_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "more than %d hosts in connection string",
+                           NGX_HTTP_HOTPATH_CONNINFO_HOSTS_MAX);
+        return NGX_ERROR;
     }
 
-    list->len = p - list->data;
+    conninfo->hosts = ngx_pcalloc(cf->pool, conninfo->nhosts
+                                 * sizeof(ngx_http_hotpath_conninfo_host_t));
+    if (conninfo->hosts == NULL) {
+        return NGX_ERROR;
+    }
+
+    port = lists->port;
+
+    for (i = 0; i < conninfo->nhosts; i++) {
+        host = &conninfo->hosts[i];
+
+        ngx_http_hotpath_conninfo_next(&lists->host, &name);
+        ngx_http_hotpath_conninfo_next(&lists->hostaddr, &addr);
+
+        if (nports > 1) {
+            ngx_http_hotpath_conninfo_next(&lists->port, &port);
+        }
+
+        host->name.len = name.len;
+        host->name.data = (u_char *) ngx_http_hotpath_conninfo_terminated(cf,
+                                                                       &name);
+        host->port = ngx_http_hotpath_conninfo_terminated(cf, &port);
+
+        if (host->name.data == NULL || host->port == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (addr.len) {
+
+            if (addr.len > NGX_INET6_ADDRSTRLEN) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid address \"%V\" in connection "
+                                   "string", &addr);
+                return NGX_ERROR;
+            }
+
+            ngx_memcpy(host->addrs[0], addr.data, addr.len);
+            host->naddrs = 1;
+            continue;
+        }
+
+        /* a unix socket, or libpq's default, which is one */
+
+        if (name.len == 0 || name.data[0] == '/' || name.data[0] == '@') {
+            continue;
+        }
+
+        if (ngx_http_hotpath_conninfo_resolve(cf, host) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
 
     return NGX_OK;
 }
 
 
-/* Takes one element off the front; the list's data becomes NULL with the last
- * one. */
+static ngx_int_t
+ngx_http_hotpath_conninfo_resolve(ngx_conf_t *cf,
+    ngx_http_hotpath_conninfo_host_t *host)
+{
+    ngx_url_t   u;
+    ngx_addr_t  addr;
+    ngx_uint_t  i;
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = host->name;
+    u.host = host->name;
+
+    if (ngx_inet_resolve_host(cf->temp_pool, &u) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s in connection string, host \"%V\"",
+                           u.err ? u.err : "no memory", &host->name);
+        return NGX_ERROR;
+    }
+
+    host->named = ngx_parse_addr(cf->temp_pool, &addr, host->name.data,
+                                 host->name.len)
+                  != NGX_OK;
+
+    host->naddrs = ngx_min(u.naddrs, NGX_HTTP_HOTPATH_CONNINFO_ADDRS_MAX);
+
+    for (i = 0; i < host->naddrs; i++) {
+        (void) ngx_sock_ntop(u.addrs[i].sockaddr, u.addrs[i].socklen,
+                             (u_char *) host->addrs[i], NGX_INET6_ADDRSTRLEN,
+                             0);
+    }
+
+    return NGX_OK;
+}
+
 
 static ngx_uint_t
+ngx_http_hotpath_conninfo_count(ngx_str_t *list)
+{
+    size_t      i;
+    ngx_uint_t  n;
+
+    n = list->len != 0;
+
+    for (i = 0; i < list->len; i++) {
+        n += list->data[i] == ',';
+    }
+
+    return n;
+}
+
+
+/* Takes one element off the front; an empty one off an empty list. */
+
+static void
 ngx_http_hotpath_conninfo_next(ngx_str_t *list, ngx_str_t *element)
 {
-    u_char  *comma;
-
-    if (list->data == NULL) {
-        return 0;
-    }
-
-    comma = ngx_strlchr(list->data, list->data + list->len, ',');
-
     *element = *list;
 
-    if (comma == NULL) {
-        ngx_str_null(list);
-        return 1;
+    for (element->len = 0; element->len < list->len; element->len++) {
+
+        if (list->data[element->len] == ',') {
+            list->data += element->len + 1;
+            list->len -= element->len + 1;
+            return;
+        }
     }
 
-    element->len = comma - list->data;
-    list->len -= element->len + 1;
-    list->data = comma + 1;
-
-    return 1;
+    ngx_str_null(list);
 }
 
 
@@ -403,28 +517,37 @@ ngx_http_hotpath_conninfo_add(ngx_conf_t *cf,
     ngx_http_hotpath_conninfo_t *conninfo, const char *keyword,
     ngx_str_t *value)
 {
-    u_char      *k, *v;
-    ngx_uint_t   i;
+    ngx_str_t   name;
+    ngx_uint_t  i;
 
     for (i = 0; conninfo->keywords[i]; i++) { /* void */ }
 
-    k = ngx_pnalloc(cf->pool, ngx_strlen(keyword) + 1);
-    v = ngx_pnalloc(cf->pool, value->len + 1);
+    name.data = (u_char *) keyword;
+    name.len = ngx_strlen(keyword);
 
-    if (k == NULL || v == NULL) {
-        return NGX_ERROR;
+    conninfo->keywords[i] = ngx_http_hotpath_conninfo_terminated(cf, &name);
+    conninfo->values[i] = ngx_http_hotpath_conninfo_terminated(cf, value);
+
+    return conninfo->keywords[i] && conninfo->values[i] ? NGX_OK : NGX_ERROR;
+}
+
+
+static char *
+ngx_http_hotpath_conninfo_terminated(ngx_conf_t *cf, ngx_str_t *s)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(cf->pool, s->len + 1);
+
+    if (p == NULL) {
+        return NULL;
     }
 
-    ngx_memcpy(k, keyword, ngx_strlen(keyword) + 1);
-
-    if (value->len) {
-        ngx_memcpy(v, value->data, value->len);
+    if (s->len) {
+        ngx_memcpy(p, s->data, s->len);
     }
 
-    v[value->len] = '\0';
+    p[s->len] = '\0';
 
-    conninfo->keywords[i] = (char *) k;
-    conninfo->values[i] = (char *) v;
-
-    return NGX_OK;
+    return (char *) p;
 }

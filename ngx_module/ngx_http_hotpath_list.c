@@ -42,8 +42,7 @@
 
 /* $1 tenant, $2 key, $3 rows, and then the cursor's parts */
 #define NGX_HTTP_HOTPATH_LIST_PARAMS   3
-#define NGX_HTTP_HOTPATH_LIST_PARTS                                           \
-    (NGX_HTTP_HOTPATH_POSTGRES_PARAMS_MAX - NGX_HTTP_HOTPATH_LIST_PARAMS)
+#define NGX_HTTP_HOTPATH_LIST_PARTS  5
 
 /* Seeds, so that one text is another number for another use. */
 #define NGX_HTTP_HOTPATH_LIST_SCOPE    0x6c6973742d63ULL

@@ -93,6 +93,22 @@
       "calls=\"scripts\"", "")                                                \
     X(POSTGRES_ERRORS, COUNTER, "hotpath_postgres_errors_total", "",          \
       "Postgres queries that failed or passed their deadline.")               \
+    X(POSTGRES_TIMEOUTS, COUNTER, "hotpath_postgres_timeouts_total", "",      \
+      "Postgres queries that passed their deadline.")                         \
+    X(POSTGRES_REFUSED, COUNTER, "hotpath_postgres_refused_total", "",        \
+      "Postgres queries refused: queue full, breaker open, no connection.")   \
+    X(POSTGRES_CANCELS, COUNTER, "hotpath_postgres_cancels_total", "",        \
+      "Requests to a Postgres server to stop working on a query.")            \
+    X(POSTGRES_RETRIES, COUNTER, "hotpath_postgres_retries_total", "",        \
+      "Postgres queries that were sent once more.")                           \
+    X(POSTGRES_CONNECTIONS, GAUGE, "hotpath_postgres_connections", "",        \
+      "Connections to Postgres that are open or being opened.")               \
+    X(POSTGRES_BUSY, GAUGE, "hotpath_postgres_busy", "",                      \
+      "Connections to Postgres with a query under way.")                      \
+    X(POSTGRES_WAITING, GAUGE, "hotpath_postgres_waiting", "",                \
+      "Postgres queries that wait for a connection.")                         \
+    X(POSTGRES_BREAKER, GAUGE, "hotpath_postgres_breaker_open", "",           \
+      "Workers whose circuit breaker lets no Postgres query pass.")           \
     X(LIMIT_REJECTED, COUNTER, "hotpath_limit_rejected_total", "",            \
       "Requests refused by a rate limit.")                                    \
     X(LIMIT_FORCED, COUNTER, "hotpath_limit_forced_evictions_total", "",      \

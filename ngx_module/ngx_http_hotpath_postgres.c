@@ -1,98 +1,68 @@
 /*
  * ngx_http_hotpath_postgres.c: a small pool of Postgres connections per worker.
- * Long because a call moves between lists that all of its states share.
  *
- * libpq owns the sockets and the order of results; this file owns the calls
- * and the links to the server. A call is in exactly one list at a time: `queue`
- * (not sent), a link's `sent`, or `free`; while somebody may still be waiting
- * for it, it is in `ages` as well, which is what deadlines go by. Sent calls
- * stay with their link until their result came or the link is closed, however
- * long ago they were answered for or cancelled. Runs in workers, on the event
- * loop, without any lock.
+ * pglink owns the connections and what is on its way over them; this file owns
+ * the calls, and decides which link takes one and when a link is opened. A call
+ * is in exactly one list at a time: `queue` (not sent), a link's `sent`, or
+ * `free`; while somebody may still be waiting for it, it is in `ages` as well,
+ * which is what deadlines go by. Sent calls stay with their link until their
+ * result came or the link is closed, however long ago they were answered for or
+ * cancelled. A call that fell with its link, or with another one's cancel
+ * request, is sent again while its deadline lasts: statements here read, so
+ * twice is no harm. Runs in workers, on the event loop, without any lock.
  *
- * A link runs in pipeline mode, every call with a Sync of its own, so that one
- * call's error is no other's. Statements are prepared on first use per link,
- * in the same packet as the query.
- *
- * What must never happen here: a blocking call (no name reaches libpq, only
- * addresses; no cancel request, which blocks; results are only taken when they
- * are complete), closing a link while libpq or one of its results is in use
- * further up (so new calls are only queued, and sent by an event of their own),
- * and an event that stays registered for a socket that libpq has closed.
- * Tests: tests/faults/.
+ * What must never happen here: a call that is not ended, a queue without a
+ * bound, and a link closed while a result is in use further up (so new calls
+ * are only queued, and sent by an event of their own).
+ * Reference: README.md, "hotpath_postgres". Tests:
+ * tests/integration/test_postgres.py, tests/faults/test_postgres_faults.py.
  */
 #include "ngx_http_hotpath_postgres.h"
 #include "ngx_http_hotpath_backend.h"
-#include "ngx_http_hotpath_conninfo.h"
 #include "ngx_http_hotpath_metrics.h"
-#include <ngx_event.h>
+#include "ngx_http_hotpath_pgcancel.h"
+#include "ngx_http_hotpath_pgconf.h"
+#include "ngx_http_hotpath_pglink.h"
 
 
-#define NGX_HTTP_HOTPATH_POSTGRES_CONNECT_MS  2000
-#define NGX_HTTP_HOTPATH_POSTGRES_STEADY_MS   1000
-#define NGX_HTTP_HOTPATH_POSTGRES_PIPELINE    8
-#define NGX_HTTP_HOTPATH_POSTGRES_LINKS_MAX   64
+/* How often a call is sent that falls with its links: when a server restarts,
+ * the next link may be as dead as the first. */
+#define NGX_HTTP_HOTPATH_POSTGRES_TRIES      5
 
-/* What libpq calls SQLSTATE. */
-#define NGX_HTTP_HOTPATH_POSTGRES_NO_STATEMENT   "26000"
-#define NGX_HTTP_HOTPATH_POSTGRES_IS_PREPARED    "42P05"
-#define NGX_HTTP_HOTPATH_POSTGRES_PLAN_OUTDATED  "0A000"
-#define NGX_HTTP_HOTPATH_POSTGRES_CANCELED       "57014"
+/* Attempts to connect that calls wait for; after that they are refused until
+ * one has succeeded. */
+#define NGX_HTTP_HOTPATH_POSTGRES_PATIENCE   2
 
-
-typedef struct ngx_http_hotpath_postgres_link_s
-    ngx_http_hotpath_postgres_link_t;
+/* How long a server that is only second choice is kept. */
+#define NGX_HTTP_HOTPATH_POSTGRES_SECOND_MS  15000
 
 
 struct ngx_http_hotpath_postgres_call_s {
-    ngx_queue_t                        queue;
+    ngx_http_hotpath_pgquery_t         query;      /* its queue is also that of
+                                                      `queue` and `free` */
     ngx_queue_t                        age;
     ngx_http_hotpath_postgres_t       *postgres;
-    ngx_http_hotpath_postgres_link_t  *link;       /* NULL: not sent */
-    ngx_http_hotpath_statement_t      *statement;
     ngx_http_hotpath_postgres_pt       handler;    /* NULL: nobody waits */
     void                              *data;
-    u_char                            *text;       /* the values, from malloc
-                                                      until they are sent */
+    u_char                            *text;       /* the values, from
+                                                      malloc */
     const char                        *values[
                                           NGX_HTTP_HOTPATH_POSTGRES_PARAMS_MAX];
-    int                                nvalues;
-    ngx_msec_t                         deadline;
-    PGresult                          *result;     /* rows, until its Sync */
-    unsigned                           prepares:1; /* its first result is that
-                                                      of the Prepare */
+    ngx_uint_t                         tries;      /* that have failed */
     unsigned                           probe:1;
     unsigned                           ageing:1;   /* it is in ages */
-    unsigned                           slow:1;     /* the server gave it up */
-};
-
-
-struct ngx_http_hotpath_postgres_link_s {
-    ngx_http_hotpath_postgres_t       *postgres;
-    PGconn                            *pg;         /* NULL: closed */
-    ngx_connection_t                  *connection;
-    ngx_queue_t                        sent;
-    ngx_uint_t                         nsent;
-    ngx_event_t                        timer;      /* connecting: deadline;
-                                                      ready: overdue calls */
-    ngx_msec_t                         since;      /* ready since then */
-    u_char                            *prepared;   /* by statement id */
-    unsigned                           ready:1;
-    unsigned                           retiring:1; /* takes no more calls */
 };
 
 
 struct ngx_http_hotpath_postgres_s {
     /* configuration */
-    ngx_http_hotpath_conninfo_t        conninfo;
-    ngx_uint_t                         nlinks;
-    ngx_uint_t                         queue_max;
-    ngx_msec_t                         timeout;
+    ngx_http_hotpath_pgconf_t          conf;
+    ngx_http_core_loc_conf_t          *clcf;       /* of the http level */
     ngx_array_t                        statements; /* of pointers */
 
     /* of the worker */
     ngx_cycle_t                       *cycle;
-    ngx_http_hotpath_postgres_link_t  *links;
+    ngx_http_hotpath_pglink_t         *links;
     ngx_queue_t                        queue;
     ngx_uint_t                         nqueue;
     ngx_queue_t                        free;
@@ -100,49 +70,38 @@ struct ngx_http_hotpath_postgres_s {
     ngx_event_t                        deadline;
     ngx_event_t                        dispatch;   /* posted, never a timer */
     ngx_event_t                        reconnect;
-    ngx_uint_t                         attempts;   /* in a row that failed,
-                                                      with no link ready */
+    ngx_uint_t                         attempts;   /* in a row that failed */
     ngx_http_hotpath_breaker_t         breaker;
     unsigned                           stopping:1;
 };
 
 
-static void ngx_http_hotpath_postgres_open(
-    ngx_http_hotpath_postgres_link_t *link);
-static void ngx_http_hotpath_postgres_poll(
-    ngx_http_hotpath_postgres_link_t *link, PostgresPollingStatusType status);
-static void ngx_http_hotpath_postgres_close(
-    ngx_http_hotpath_postgres_link_t *link, const char *why);
-static void ngx_http_hotpath_postgres_shut(
-    ngx_http_hotpath_postgres_link_t *link);
-static void ngx_http_hotpath_postgres_lost(
-    ngx_http_hotpath_postgres_t *postgres);
-static void ngx_http_hotpath_postgres_reconnect_handler(ngx_event_t *ev);
-static void ngx_http_hotpath_postgres_timer_handler(ngx_event_t *ev);
-static void ngx_http_hotpath_postgres_event_handler(ngx_event_t *ev);
-static ngx_int_t ngx_http_hotpath_postgres_results(
-    ngx_http_hotpath_postgres_link_t *link);
-static void ngx_http_hotpath_postgres_result(
-    ngx_http_hotpath_postgres_link_t *link,
-    ngx_http_hotpath_postgres_call_t *call, PGresult *result);
-static void ngx_http_hotpath_postgres_synced(
-    ngx_http_hotpath_postgres_link_t *link,
+static void ngx_http_hotpath_postgres_ready(ngx_http_hotpath_pglink_t *link);
+static void ngx_http_hotpath_postgres_lost(ngx_http_hotpath_pglink_t *link,
+    ngx_uint_t wait);
+static void ngx_http_hotpath_postgres_ended(
+    ngx_http_hotpath_pgquery_t *query);
+static ngx_int_t ngx_http_hotpath_postgres_again(
     ngx_http_hotpath_postgres_call_t *call);
 static void ngx_http_hotpath_postgres_dispatch_handler(ngx_event_t *ev);
-static ngx_int_t ngx_http_hotpath_postgres_send(
-    ngx_http_hotpath_postgres_link_t *link,
-    ngx_http_hotpath_postgres_call_t *call);
-static ngx_int_t ngx_http_hotpath_postgres_flush(
-    ngx_http_hotpath_postgres_link_t *link);
+static ngx_http_hotpath_pglink_t *ngx_http_hotpath_postgres_best(
+    ngx_http_hotpath_postgres_t *postgres);
+static void ngx_http_hotpath_postgres_grow(
+    ngx_http_hotpath_postgres_t *postgres);
+static void ngx_http_hotpath_postgres_reconnect_handler(ngx_event_t *ev);
 static void ngx_http_hotpath_postgres_deadline_handler(ngx_event_t *ev);
 static void ngx_http_hotpath_postgres_unqueue(
     ngx_http_hotpath_postgres_call_t *call);
 static void ngx_http_hotpath_postgres_forget_age(
     ngx_http_hotpath_postgres_call_t *call);
+static void ngx_http_hotpath_postgres_judge(
+    ngx_http_hotpath_postgres_call_t *call, ngx_uint_t good);
+static void ngx_http_hotpath_postgres_abandon(
+    ngx_http_hotpath_postgres_call_t *call);
 static void ngx_http_hotpath_postgres_end(
     ngx_http_hotpath_postgres_call_t *call, ngx_int_t rc);
-static void ngx_http_hotpath_postgres_notice(void *data, const char *message);
-static size_t ngx_http_hotpath_postgres_line(const char *message);
+static ngx_http_hotpath_postgres_call_t *ngx_http_hotpath_postgres_first(
+    ngx_queue_t *queue);
 
 
 char *
@@ -150,9 +109,6 @@ ngx_http_hotpath_postgres_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    ngx_str_t                     *value, s;
-    ngx_int_t                      n;
-    ngx_uint_t                     i;
     ngx_http_hotpath_postgres_t  **slot, *postgres;
 
     slot = (ngx_http_hotpath_postgres_t **) (p + cmd->offset);
@@ -173,53 +129,10 @@ ngx_http_hotpath_postgres_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    postgres->nlinks = 4;
-    postgres->queue_max = 256;
-    postgres->timeout = 1000;
+    postgres->clcf = ngx_http_conf_get_module_loc_conf(cf,
+                                                       ngx_http_core_module);
 
-    value = cf->args->elts;
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "connections=", 12) == 0) {
-            n = ngx_atoi(value[i].data + 12, value[i].len - 12);
-            if (n == NGX_ERROR || n == 0
-                || n > NGX_HTTP_HOTPATH_POSTGRES_LINKS_MAX)
-            {
-                goto invalid;
-            }
-
-            postgres->nlinks = n;
-            continue;
-        }
-
-        if (ngx_strncmp(value[i].data, "queue=", 6) == 0) {
-            n = ngx_atoi(value[i].data + 6, value[i].len - 6);
-            if (n == NGX_ERROR || n == 0 || n > 100000) {
-                goto invalid;
-            }
-
-            postgres->queue_max = n;
-            continue;
-        }
-
-        if (ngx_strncmp(value[i].data, "timeout=", 8) == 0) {
-            s.data = value[i].data + 8;
-            s.len = value[i].len - 8;
-            n = ngx_parse_time(&s, 0);
-            if (n == NGX_ERROR || n == 0 || n > 60000) {
-                goto invalid;
-            }
-
-            postgres->timeout = n;
-            continue;
-        }
-
-        goto invalid;
-    }
-
-    if (ngx_http_hotpath_conninfo_parse(cf, &value[1], postgres->timeout,
-                                        &postgres->conninfo)
+    if (ngx_http_hotpath_pgconf_parse(cf, cf->args, &postgres->conf)
         != NGX_OK)
     {
         return NGX_CONF_ERROR;
@@ -228,12 +141,6 @@ ngx_http_hotpath_postgres_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     *slot = postgres;
 
     return NGX_CONF_OK;
-
-invalid:
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                       &value[i]);
-    return NGX_CONF_ERROR;
 }
 
 
@@ -284,31 +191,35 @@ ngx_int_t
 ngx_http_hotpath_postgres_start(ngx_http_hotpath_postgres_t *postgres,
     ngx_cycle_t *cycle)
 {
-    ngx_uint_t                         i;
-    ngx_http_hotpath_postgres_link_t  *link;
+    ngx_uint_t                       i;
+    ngx_http_hotpath_pglink_t       *link;
+    ngx_http_hotpath_pglink_conf_t  *conf;
 
-    postgres->links = ngx_pcalloc(cycle->pool, postgres->nlinks
-                                  * sizeof(ngx_http_hotpath_postgres_link_t));
+    conf = &postgres->conf.link;
+
+    conf->servers.resolver = postgres->clcf->resolver;
+    conf->servers.log = cycle->log;
+    conf->log = cycle->log;
+    conf->nstatements = postgres->statements.nelts;
+    conf->ready = ngx_http_hotpath_postgres_ready;
+    conf->lost = ngx_http_hotpath_postgres_lost;
+    conf->ended = ngx_http_hotpath_postgres_ended;
+
+    postgres->links = ngx_pcalloc(cycle->pool, postgres->conf.nlinks
+                                         * sizeof(ngx_http_hotpath_pglink_t));
     if (postgres->links == NULL) {
         return NGX_ERROR;
     }
 
-    for (i = 0; i < postgres->nlinks; i++) {
+    for (i = 0; i < postgres->conf.nlinks; i++) {
         link = &postgres->links[i];
 
-        link->postgres = postgres;
-        link->prepared = ngx_pcalloc(cycle->pool,
-                                     postgres->statements.nelts + 1);
-        if (link->prepared == NULL) {
+        link->conf = conf;
+        link->data = postgres;
+
+        if (ngx_http_hotpath_pglink_init(link, cycle->pool) != NGX_OK) {
             return NGX_ERROR;
         }
-
-        ngx_queue_init(&link->sent);
-
-        link->timer.handler = ngx_http_hotpath_postgres_timer_handler;
-        link->timer.data = link;
-        link->timer.log = cycle->log;
-        link->timer.cancelable = 1;
     }
 
     ngx_queue_init(&postgres->queue);
@@ -330,7 +241,7 @@ ngx_http_hotpath_postgres_start(ngx_http_hotpath_postgres_t *postgres,
 
     postgres->cycle = cycle;
 
-    ngx_http_hotpath_postgres_open(&postgres->links[0]);
+    ngx_http_hotpath_pglink_open(&postgres->links[0]);
 
     return NGX_OK;
 }
@@ -358,17 +269,17 @@ ngx_http_hotpath_postgres_stop(ngx_http_hotpath_postgres_t *postgres)
         call->handler = NULL;
         ngx_http_hotpath_postgres_forget_age(call);
 
-        if (call->link == NULL) {
+        if (call->query.link == NULL) {
             ngx_http_hotpath_postgres_unqueue(call);
             ngx_http_hotpath_postgres_end(call, NGX_ERROR);
         }
     }
 
-    for (i = 0; i < postgres->nlinks; i++) {
-        if (postgres->links[i].pg) {
-            ngx_http_hotpath_postgres_shut(&postgres->links[i]);
-        }
+    for (i = 0; i < postgres->conf.nlinks; i++) {
+        ngx_http_hotpath_pglink_shut(&postgres->links[i]);
     }
+
+    ngx_http_hotpath_pgcancel_stop();
 
     if (postgres->reconnect.timer_set) {
         ngx_del_timer(&postgres->reconnect);
@@ -393,26 +304,28 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
     u_char                               *p;
     ngx_int_t                             rc;
     ngx_uint_t                            i, ready;
-    ngx_queue_t                          *q;
     ngx_http_hotpath_postgres_call_t     *call;
 
+    rc = NGX_OK;
+
     if (n > NGX_HTTP_HOTPATH_POSTGRES_PARAMS_MAX
-        || postgres->nqueue >= postgres->queue_max)
+        || postgres->nqueue >= postgres->conf.queue_max)
     {
-        return NULL;
+        goto failed;
     }
 
-    /* Only right after the start there is something to wait for while nothing
-     * is connected. */
+    /* While nothing is connected. */
 
     ready = 0;
 
-    for (i = 0; i < postgres->nlinks; i++) {
-        ready |= postgres->links[i].ready;
+    for (i = 0; i < postgres->conf.nlinks; i++) {
+        ready |= postgres->links[i].pg != NULL;
     }
 
-    if (!ready && (postgres->attempts || ngx_exiting)) {
-        return NULL;
+    if (!ready && (ngx_exiting || postgres->attempts
+                                  >= NGX_HTTP_HOTPATH_POSTGRES_PATIENCE))
+    {
+        goto failed;
     }
 
     size = 1;
@@ -425,7 +338,7 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
             && ngx_strlchr(params[i].data, params[i].data + params[i].len,
                            '\0'))
         {
-            return NULL;
+            goto failed;
         }
 
         size += params[i].len + 1;
@@ -434,7 +347,7 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
     rc = ngx_http_hotpath_breaker_enter(&postgres->breaker);
 
     if (rc == NGX_BUSY) {
-        return NULL;
+        goto failed;
     }
 
     p = ngx_alloc(size, postgres->cycle->log);
@@ -443,9 +356,8 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
     }
 
     if (!ngx_queue_empty(&postgres->free)) {
-        q = ngx_queue_head(&postgres->free);
-        call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, queue);
-        ngx_queue_remove(q);
+        call = ngx_http_hotpath_postgres_first(&postgres->free);
+        ngx_queue_remove(&call->query.queue);
 
     } else {
         call = ngx_palloc(postgres->cycle->pool,
@@ -458,15 +370,18 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
 
     ngx_memzero(call, sizeof(ngx_http_hotpath_postgres_call_t));
 
+    call->query.id = statement->id;
+    call->query.sql = (char *) statement->sql.data;
+    call->query.values = call->values;
+    call->query.nvalues = n;
+    call->query.deadline = ngx_current_msec + postgres->conf.link.timeout;
+
     call->postgres = postgres;
-    call->statement = statement;
     call->handler = handler;
     call->data = data;
     call->text = p;
-    call->nvalues = n;
     call->probe = (rc == NGX_AGAIN);
     call->ageing = 1;
-    call->deadline = ngx_current_msec + postgres->timeout;
 
     for (i = 0; i < n; i++) {
         if (params[i].data == NULL) {
@@ -478,8 +393,9 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
         *p++ = '\0';
     }
 
-    ngx_queue_insert_tail(&postgres->queue, &call->queue);
+    ngx_queue_insert_tail(&postgres->queue, &call->query.queue);
     postgres->nqueue++;
+    ngx_http_hotpath_add(POSTGRES_WAITING, 1);
 
     ngx_queue_insert_tail(&postgres->ages, &call->age);
 
@@ -489,7 +405,7 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
     postgres->deadline.cancelable = 0;
 
     if (!postgres->deadline.timer_set) {
-        ngx_add_timer(&postgres->deadline, postgres->timeout);
+        ngx_add_timer(&postgres->deadline, postgres->conf.link.timeout);
     }
 
     ngx_post_event(&postgres->dispatch, &ngx_posted_events);
@@ -497,6 +413,8 @@ ngx_http_hotpath_postgres_query(ngx_http_hotpath_postgres_t *postgres,
     return call;
 
 failed:
+
+    ngx_http_hotpath_count(POSTGRES_REFUSED);
 
     if (rc == NGX_AGAIN) {
         ngx_http_hotpath_breaker_abandon(&postgres->breaker);
@@ -514,15 +432,11 @@ ngx_http_hotpath_postgres_cancel(ngx_http_hotpath_postgres_call_t *call)
     /* Once sent it keeps its place and its deadline: a server that lets
      * everybody wait until they give up must be noticed as well. */
 
-    if (call->link) {
+    if (call->query.link) {
         return;
     }
 
-    if (call->probe) {
-        ngx_http_hotpath_breaker_abandon(&call->postgres->breaker);
-    }
-
-    ngx_http_hotpath_postgres_forget_age(call);
+    ngx_http_hotpath_postgres_abandon(call);
     ngx_http_hotpath_postgres_unqueue(call);
     ngx_http_hotpath_postgres_end(call, NGX_ERROR);
 }
@@ -532,16 +446,16 @@ void
 ngx_http_hotpath_postgres_state(ngx_http_hotpath_postgres_t *postgres,
     ngx_http_hotpath_postgres_state_t *state)
 {
-    ngx_uint_t                         i;
-    ngx_http_hotpath_postgres_link_t  *link;
+    ngx_uint_t                  i;
+    ngx_http_hotpath_pglink_t  *link;
 
     ngx_memzero(state, sizeof(ngx_http_hotpath_postgres_state_t));
 
-    for (i = 0; i < postgres->nlinks; i++) {
+    for (i = 0; i < postgres->conf.nlinks; i++) {
         link = &postgres->links[i];
 
-        state->up |= link->ready;
-        state->connections += link->pg != NULL;
+        state->up |= link->pg != NULL;
+        state->connections += link->pg != NULL || link->connect.busy;
         state->busy += link->nsent != 0;
     }
 
@@ -552,198 +466,237 @@ ngx_http_hotpath_postgres_state(ngx_http_hotpath_postgres_t *postgres,
 
 
 static void
-ngx_http_hotpath_postgres_open(ngx_http_hotpath_postgres_link_t *link)
+ngx_http_hotpath_postgres_ready(ngx_http_hotpath_pglink_t *link)
 {
-    ngx_http_hotpath_postgres_t  *postgres = link->postgres;
-
-    link->pg = PQconnectStartParams(postgres->conninfo.keywords,
-                                    postgres->conninfo.values, 0);
-
-    if (link->pg == NULL) {
-        ngx_http_hotpath_postgres_lost(postgres);
-        return;
-    }
-
-    (void) PQsetNoticeProcessor(link->pg, ngx_http_hotpath_postgres_notice,
-                                postgres->cycle->log);
-
-    ngx_add_timer(&link->timer, ngx_max(postgres->timeout,
-                                     NGX_HTTP_HOTPATH_POSTGRES_CONNECT_MS));
-
-    ngx_http_hotpath_postgres_poll(link, PQstatus(link->pg) == CONNECTION_BAD
-                                         ? PGRES_POLLING_FAILED
-                                         : PGRES_POLLING_WRITING);
-}
-
-
-/* What libpq said last about a connection being made. */
-
-static void
-ngx_http_hotpath_postgres_poll(ngx_http_hotpath_postgres_link_t *link,
-    PostgresPollingStatusType status)
-{
-    ngx_http_hotpath_postgres_t  *postgres = link->postgres;
-
-    if (status == PGRES_POLLING_FAILED) {
-        ngx_http_hotpath_postgres_close(link, PQerrorMessage(link->pg));
-        return;
-    }
-
-    link->connection = ngx_http_hotpath_backend_attach(PQsocket(link->pg),
-                                    link,
-                                    ngx_http_hotpath_postgres_event_handler,
-                                    ngx_http_hotpath_postgres_event_handler,
-                                    postgres->cycle->log);
-    if (link->connection == NULL) {
-        ngx_http_hotpath_postgres_close(link, "no free connection in nginx");
-        return;
-    }
-
-    if (ngx_http_hotpath_backend_wait(link->connection,
-                                      status != PGRES_POLLING_WRITING,
-                                      status == PGRES_POLLING_WRITING)
-        != NGX_OK)
-    {
-        ngx_http_hotpath_postgres_close(link, "no event");
-        return;
-    }
-
-    if (status != PGRES_POLLING_OK) {
-        return;
-    }
-
-    if (PQsetnonblocking(link->pg, 1) != 0
-        || PQenterPipelineMode(link->pg) != 1)
-    {
-        ngx_http_hotpath_postgres_close(link, PQerrorMessage(link->pg));
-        return;
-    }
-
-    ngx_del_timer(&link->timer);
-
-    ngx_memzero(link->prepared, postgres->statements.nelts);
-
-    link->ready = 1;
-    link->since = ngx_current_msec;
-
-    ngx_log_error(NGX_LOG_INFO, postgres->cycle->log, 0,
-                  "hotpath: connected to postgres, backend pid %d",
-                  PQbackendPID(link->pg));
+    ngx_http_hotpath_postgres_t  *postgres = link->data;
 
     ngx_post_event(&postgres->dispatch, &ngx_posted_events);
 }
 
 
-/* Not to be called from under a result. why is of libpq or NULL. */
-
 static void
-ngx_http_hotpath_postgres_close(ngx_http_hotpath_postgres_link_t *link,
-    const char *why)
+ngx_http_hotpath_postgres_lost(ngx_http_hotpath_pglink_t *link,
+    ngx_uint_t wait)
 {
-    ngx_http_hotpath_postgres_t  *postgres = link->postgres;
-
-    if (why) {
-        ngx_log_error(NGX_LOG_ERR, postgres->cycle->log, 0,
-                      "hotpath: connection to postgres closed: %*s",
-                      ngx_http_hotpath_postgres_line(why), why);
-    }
-
-    if (link->ready
-        && (ngx_msec_int_t) (ngx_current_msec - link->since)
-           >= NGX_HTTP_HOTPATH_POSTGRES_STEADY_MS)
-    {
-        postgres->attempts = 0;
-    }
-
-    ngx_http_hotpath_postgres_shut(link);
-    ngx_http_hotpath_postgres_lost(postgres);
-}
-
-
-static void
-ngx_http_hotpath_postgres_shut(ngx_http_hotpath_postgres_link_t *link)
-{
-    ngx_queue_t                       *q;
-    ngx_http_hotpath_postgres_t       *postgres = link->postgres;
+    ngx_uint_t                         i, ready, busy, ending;
+    ngx_http_hotpath_postgres_t       *postgres = link->data;
     ngx_http_hotpath_postgres_call_t  *call;
 
-    link->ready = 0;
-    link->retiring = 0;
+    ending = ngx_exiting || ngx_terminate;
 
-    if (link->connection) {
-        ngx_http_hotpath_backend_detach(link->connection, PQsocket(link->pg));
-        link->connection = NULL;
-    }
+    if (wait) {
 
-    /* It sends a farewell as far as that goes without waiting. */
-
-    PQfinish(link->pg);
-    link->pg = NULL;
-
-    if (link->timer.timer_set) {
-        ngx_del_timer(&link->timer);
-    }
-
-    while (!ngx_queue_empty(&link->sent)) {
-        q = ngx_queue_head(&link->sent);
-        call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, queue);
-
-        ngx_queue_remove(q);
-        link->nsent--;
-
-        if (call->ageing) {
-            ngx_http_hotpath_postgres_forget_age(call);
-
-            if (call->probe) {
-                ngx_http_hotpath_breaker_abandon(&postgres->breaker);
-            }
+        if (!ending && !postgres->reconnect.timer_set) {
+            ngx_add_timer(&postgres->reconnect,
+                          ngx_http_hotpath_backend_backoff(
+                                                       postgres->attempts));
         }
 
-        ngx_http_hotpath_postgres_end(call, NGX_ERROR);
+        postgres->attempts++;
+
+    } else {
+        postgres->attempts = 0;
+
+        if (postgres->reconnect.timer_set) {
+            ngx_del_timer(&postgres->reconnect);
+        }
     }
-}
 
+    ready = 0;
+    busy = 0;
 
-/* A link was closed, or could not be opened. */
+    for (i = 0; i < postgres->conf.nlinks; i++) {
+        ready |= postgres->links[i].pg != NULL;
+        busy |= postgres->links[i].connect.busy;
+    }
 
-static void
-ngx_http_hotpath_postgres_lost(ngx_http_hotpath_postgres_t *postgres)
-{
-    ngx_uint_t                         i;
-    ngx_queue_t                       *q;
-    ngx_http_hotpath_postgres_call_t  *call;
+    ngx_post_event(&postgres->dispatch, &ngx_posted_events);
 
-    if (postgres->stopping) {
+    if (ready || (!ending && (busy || postgres->attempts
+                                      < NGX_HTTP_HOTPATH_POSTGRES_PATIENCE)))
+    {
         return;
     }
 
-    for (i = 0; i < postgres->nlinks; i++) {
-        if (postgres->links[i].pg) {
-            ngx_post_event(&postgres->dispatch, &ngx_posted_events);
-            return;
-        }
-    }
-
-    if (!ngx_exiting && !ngx_terminate && !postgres->reconnect.timer_set) {
-        ngx_add_timer(&postgres->reconnect,
-                      ngx_http_hotpath_backend_backoff(postgres->attempts));
-    }
-
-    /* First, because a handler that asks again must not be queued. */
-
-    postgres->attempts++;
+    /* By now a handler that asks again is refused. */
 
     while (!ngx_queue_empty(&postgres->queue)) {
-        q = ngx_queue_head(&postgres->queue);
-        call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, queue);
+        call = ngx_http_hotpath_postgres_first(&postgres->queue);
 
-        if (call->probe) {
-            ngx_http_hotpath_breaker_abandon(&postgres->breaker);
-        }
-
-        ngx_http_hotpath_postgres_forget_age(call);
+        ngx_http_hotpath_postgres_abandon(call);
         ngx_http_hotpath_postgres_unqueue(call);
         ngx_http_hotpath_postgres_end(call, NGX_ERROR);
+    }
+}
+
+
+static void
+ngx_http_hotpath_postgres_ended(ngx_http_hotpath_pgquery_t *query)
+{
+    ngx_http_hotpath_postgres_t       *postgres;
+    ngx_http_hotpath_postgres_call_t  *call;
+
+    call = (ngx_http_hotpath_postgres_call_t *) query;
+    postgres = call->postgres;
+
+    if (query->again && ngx_http_hotpath_postgres_again(call) == NGX_OK) {
+        return;
+    }
+
+    if (query->lost) {
+        ngx_http_hotpath_postgres_abandon(call);
+
+    } else if (call->ageing) {
+        ngx_http_hotpath_postgres_forget_age(call);
+        ngx_http_hotpath_postgres_judge(call, !query->slow);
+    }
+
+    if (!ngx_queue_empty(&postgres->queue)) {
+        ngx_post_event(&postgres->dispatch, &ngx_posted_events);
+    }
+
+    ngx_http_hotpath_postgres_end(call, query->result ? NGX_OK : NGX_ERROR);
+}
+
+
+/* NGX_OK: the call waits to be sent again. */
+
+static ngx_int_t
+ngx_http_hotpath_postgres_again(ngx_http_hotpath_postgres_call_t *call)
+{
+    ngx_http_hotpath_postgres_t  *postgres = call->postgres;
+
+    if (++call->tries >= NGX_HTTP_HOTPATH_POSTGRES_TRIES
+        || !call->ageing || call->handler == NULL || postgres->stopping
+        || (ngx_msec_int_t) (call->query.deadline - ngx_current_msec) <= 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    PQclear(call->query.result);
+    call->query.result = NULL;
+
+    ngx_queue_insert_head(&postgres->queue, &call->query.queue);
+    postgres->nqueue++;
+
+    ngx_http_hotpath_add(POSTGRES_WAITING, 1);
+    ngx_http_hotpath_count(POSTGRES_RETRIES);
+
+    ngx_post_event(&postgres->dispatch, &ngx_posted_events);
+
+    return NGX_OK;
+}
+
+
+/* Sends what waits, as far as the links go. */
+
+static void
+ngx_http_hotpath_postgres_dispatch_handler(ngx_event_t *ev)
+{
+    ngx_http_hotpath_postgres_t       *postgres = ev->data;
+
+    ngx_http_hotpath_pglink_t         *link;
+    ngx_http_hotpath_postgres_call_t  *call;
+
+    while (!ngx_queue_empty(&postgres->queue)) {
+
+        link = ngx_http_hotpath_postgres_best(postgres);
+
+        if (link == NULL) {
+            break;
+        }
+
+        call = ngx_http_hotpath_postgres_first(&postgres->queue);
+
+        ngx_http_hotpath_postgres_unqueue(call);
+        ngx_http_hotpath_pglink_send(link, &call->query);
+    }
+
+    ngx_http_hotpath_postgres_grow(postgres);
+}
+
+
+/* The one that does least. */
+
+static ngx_http_hotpath_pglink_t *
+ngx_http_hotpath_postgres_best(ngx_http_hotpath_postgres_t *postgres)
+{
+    ngx_uint_t                  i, load, least;
+    ngx_http_hotpath_pglink_t  *best;
+
+    best = NULL;
+    least = NGX_HTTP_HOTPATH_PGLINK_FULL;
+
+    for (i = 0; i < postgres->conf.nlinks; i++) {
+        load = ngx_http_hotpath_pglink_load(&postgres->links[i]);
+
+        if (load < least) {
+            least = load;
+            best = &postgres->links[i];
+        }
+    }
+
+    return best;
+}
+
+
+/*
+ * Opens one more link where none is idle; one at a time, and none while the
+ * next attempt has to wait. Looks after those that make do with a second
+ * choice of server, as long as another one takes the calls meanwhile.
+ */
+
+static void
+ngx_http_hotpath_postgres_grow(ngx_http_hotpath_postgres_t *postgres)
+{
+    ngx_uint_t                  i, n, idle, retiring;
+    ngx_http_hotpath_pglink_t  *link, *closed, *second;
+
+    if (ngx_exiting || ngx_terminate || postgres->reconnect.timer_set) {
+        return;
+    }
+
+    closed = NULL;
+    second = NULL;
+    retiring = 0;
+    idle = 0;
+    n = 0;
+
+    for (i = 0; i < postgres->conf.nlinks; i++) {
+        link = &postgres->links[i];
+
+        if (link->connect.busy) {
+            return;
+        }
+
+        if (link->pg == NULL) {
+            closed = link;
+            continue;
+        }
+
+        if (link->retiring) {
+            retiring = 1;
+            continue;
+        }
+
+        n++;
+        idle |= link->nsent == 0;
+
+        if (ngx_http_hotpath_pgconnect_second(&link->connect)
+            && (ngx_msec_int_t) (ngx_current_msec - link->since)
+               >= NGX_HTTP_HOTPATH_POSTGRES_SECOND_MS)
+        {
+            second = link;
+        }
+    }
+
+    if (closed && (!idle || (second && n == 1))) {
+        ngx_http_hotpath_pglink_open(closed);
+        return;
+    }
+
+    if (second && n > 1 && !retiring) {
+        ngx_http_hotpath_pglink_retire(second);
     }
 }
 
@@ -751,352 +704,7 @@ ngx_http_hotpath_postgres_lost(ngx_http_hotpath_postgres_t *postgres)
 static void
 ngx_http_hotpath_postgres_reconnect_handler(ngx_event_t *ev)
 {
-    ngx_http_hotpath_postgres_t  *postgres = ev->data;
-
-    if (ngx_exiting || ngx_terminate) {
-        return;
-    }
-
-    ngx_http_hotpath_postgres_open(&postgres->links[0]);
-}
-
-
-static void
-ngx_http_hotpath_postgres_timer_handler(ngx_event_t *ev)
-{
-    ngx_http_hotpath_postgres_link_t  *link = ev->data;
-
-    ngx_queue_t                       *q;
-    ngx_msec_int_t                     late;
-    ngx_http_hotpath_postgres_t       *postgres;
-    ngx_http_hotpath_postgres_call_t  *call;
-
-    postgres = link->postgres;
-
-    if (!link->ready) {
-        ngx_http_hotpath_postgres_close(link, "no answer to connect");
-        return;
-    }
-
-    if (ngx_queue_empty(&link->sent)) {
-        return;
-    }
-
-    q = ngx_queue_head(&link->sent);
-    call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, queue);
-
-    if (call->ageing) {
-        /* its own deadline sets this timer again */
-        return;
-    }
-
-    late = (ngx_msec_int_t) (ngx_current_msec - call->deadline);
-
-    if (late < (ngx_msec_int_t) postgres->timeout) {
-        ngx_add_timer(&link->timer, postgres->timeout - late);
-        return;
-    }
-
-    ngx_http_hotpath_postgres_close(link, "a query is overdue");
-}
-
-
-static void
-ngx_http_hotpath_postgres_event_handler(ngx_event_t *ev)
-{
-    ngx_connection_t                  *c = ev->data;
-    ngx_http_hotpath_postgres_link_t  *link = c->data;
-
-    if (!link->ready) {
-
-        /* libpq may close the socket in there, or go on with another. */
-
-        ngx_http_hotpath_backend_detach(c, PQsocket(link->pg));
-        link->connection = NULL;
-
-        ngx_http_hotpath_postgres_poll(link, PQconnectPoll(link->pg));
-        return;
-    }
-
-    if (!ev->write
-        && (PQconsumeInput(link->pg) != 1
-            || ngx_http_hotpath_postgres_results(link) != NGX_OK))
-    {
-        ngx_http_hotpath_postgres_close(link, PQerrorMessage(link->pg));
-        return;
-    }
-
-    if (link->retiring && link->nsent == 0) {
-        ngx_http_hotpath_postgres_shut(link);
-        ngx_http_hotpath_postgres_open(link);
-        return;
-    }
-
-    if (c->write->active && ngx_http_hotpath_postgres_flush(link) != NGX_OK) {
-        ngx_http_hotpath_postgres_close(link, PQerrorMessage(link->pg));
-    }
-}
-
-
-/* Takes what has come in complete; NGX_ERROR: the link is of no more use. */
-
-static ngx_int_t
-ngx_http_hotpath_postgres_results(ngx_http_hotpath_postgres_link_t *link)
-{
-    PGresult                          *result;
-    ngx_uint_t                         ends;
-    ngx_queue_t                       *q;
-    ngx_http_hotpath_postgres_call_t  *call;
-
-    ends = 0;
-
-    /* Two ends in a row: nothing is outstanding. */
-
-    while (ends < 2 && !PQisBusy(link->pg)) {
-
-        result = PQgetResult(link->pg);
-
-        if (result == NULL) {
-            ends++;
-            continue;
-        }
-
-        ends = 0;
-
-        if (ngx_queue_empty(&link->sent)) {
-            PQclear(result);
-            return NGX_ERROR;
-        }
-
-        q = ngx_queue_head(&link->sent);
-        call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, queue);
-
-        if (PQresultStatus(result) != PGRES_PIPELINE_SYNC) {
-            ngx_http_hotpath_postgres_result(link, call, result);
-
-        } else {
-            PQclear(result);
-            ngx_queue_remove(q);
-            link->nsent--;
-            ngx_http_hotpath_postgres_synced(link, call);
-        }
-    }
-
-    if (!ngx_queue_empty(&link->postgres->queue)) {
-        ngx_post_event(&link->postgres->dispatch, &ngx_posted_events);
-    }
-
-    return PQstatus(link->pg) == CONNECTION_OK ? NGX_OK : NGX_ERROR;
-}
-
-
-static void
-ngx_http_hotpath_postgres_result(ngx_http_hotpath_postgres_link_t *link,
-    ngx_http_hotpath_postgres_call_t *call, PGresult *result)
-{
-    char            *message, *code;
-    ngx_uint_t       prepare, id, level;
-    ExecStatusType   status;
-
-    id = call->statement->id;
-    status = PQresultStatus(result);
-
-    prepare = call->prepares;
-    call->prepares = 0;
-
-    if (status == PGRES_TUPLES_OK) {
-        PQclear(call->result);
-        call->result = result;
-        return;
-    }
-
-    if (status == PGRES_PIPELINE_ABORTED
-        || (prepare && status == PGRES_COMMAND_OK))
-    {
-        PQclear(result);
-        return;
-    }
-
-    message = PQresultErrorMessage(result);
-    code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-    if (code == NULL) {
-        code = "";
-    }
-
-    /* Class 22 is about the values, which are the client's. */
-
-    level = ngx_strncmp(code, "22", 2) == 0 ? NGX_LOG_INFO : NGX_LOG_ERR;
-
-    ngx_log_error(level, link->postgres->cycle->log, 0,
-                  "hotpath: postgres statement %ui failed: %*s", id,
-                  *message ? ngx_http_hotpath_postgres_line(message)
-                           : sizeof("it gives no rows") - 1,
-                  *message ? message : "it gives no rows");
-
-    if (prepare) {
-        link->prepared[id] =
-                  ngx_strcmp(code, NGX_HTTP_HOTPATH_POSTGRES_IS_PREPARED) == 0;
-
-    } else if (ngx_strcmp(code, NGX_HTTP_HOTPATH_POSTGRES_NO_STATEMENT) == 0) {
-        link->prepared[id] = 0;
-
-    } else if (ngx_strcmp(code, NGX_HTTP_HOTPATH_POSTGRES_PLAN_OUTDATED)
-               == 0)
-    {
-        link->retiring = 1;
-    }
-
-    if (ngx_strcmp(code, NGX_HTTP_HOTPATH_POSTGRES_CANCELED) == 0) {
-        call->slow = 1;
-    }
-
-    PQclear(result);
-}
-
-
-static void
-ngx_http_hotpath_postgres_synced(ngx_http_hotpath_postgres_link_t *link,
-    ngx_http_hotpath_postgres_call_t *call)
-{
-    ngx_http_hotpath_postgres_t  *postgres = link->postgres;
-
-    if (call->ageing) {
-        ngx_http_hotpath_postgres_forget_age(call);
-        ngx_http_hotpath_breaker_leave(&postgres->breaker, call->probe,
-                                       !call->slow, "postgres",
-                                       postgres->cycle->log);
-    }
-
-    ngx_http_hotpath_postgres_end(call, call->result ? NGX_OK : NGX_ERROR);
-}
-
-
-/* Sends what waits, as far as the links go, and opens one more where they are
- * all in use. */
-
-static void
-ngx_http_hotpath_postgres_dispatch_handler(ngx_event_t *ev)
-{
-    ngx_http_hotpath_postgres_t       *postgres = ev->data;
-
-    ngx_uint_t                         i, connecting;
-    ngx_queue_t                       *q;
-    ngx_http_hotpath_postgres_call_t  *call;
-    ngx_http_hotpath_postgres_link_t  *link, *best, *closed;
-
-    for ( ;; ) {
-
-        best = NULL;
-        closed = NULL;
-        connecting = 0;
-
-        for (i = 0; i < postgres->nlinks; i++) {
-            link = &postgres->links[i];
-
-            if (link->pg == NULL) {
-                closed = link;
-                continue;
-            }
-
-            if (!link->ready) {
-                connecting = 1;
-                continue;
-            }
-
-            if (!link->retiring
-                && link->nsent < NGX_HTTP_HOTPATH_POSTGRES_PIPELINE
-                && (best == NULL || link->nsent < best->nsent))
-            {
-                best = link;
-            }
-        }
-
-        if (best == NULL || ngx_queue_empty(&postgres->queue)) {
-            break;
-        }
-
-        q = ngx_queue_head(&postgres->queue);
-        call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, queue);
-
-        ngx_http_hotpath_postgres_unqueue(call);
-
-        call->link = best;
-        ngx_queue_insert_tail(&best->sent, &call->queue);
-        best->nsent++;
-
-        if (ngx_http_hotpath_postgres_send(best, call) != NGX_OK
-            || ngx_http_hotpath_postgres_flush(best) != NGX_OK)
-        {
-            ngx_http_hotpath_postgres_close(best, PQerrorMessage(best->pg));
-        }
-    }
-
-    /* One at a time, and none while the server is being looked for. */
-
-    if (closed && !connecting && !ngx_exiting && !ngx_terminate
-        && !postgres->reconnect.timer_set
-        && (best == NULL || best->nsent))
-    {
-        ngx_http_hotpath_postgres_open(closed);
-    }
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_postgres_send(ngx_http_hotpath_postgres_link_t *link,
-    ngx_http_hotpath_postgres_call_t *call)
-{
-    u_char                         name[sizeof("hp_") + NGX_INT_T_LEN];
-    ngx_http_hotpath_statement_t  *statement;
-
-    statement = call->statement;
-
-    *ngx_sprintf(name, "hp_%ui", statement->id) = '\0';
-
-    if (!link->prepared[statement->id]) {
-
-        if (PQsendPrepare(link->pg, (char *) name,
-                          (char *) statement->sql.data, call->nvalues, NULL)
-            != 1)
-        {
-            return NGX_ERROR;
-        }
-
-        link->prepared[statement->id] = 1;
-        call->prepares = 1;
-    }
-
-    if (PQsendQueryPrepared(link->pg, (char *) name, call->nvalues,
-                            call->values, NULL, NULL, 0)
-        != 1)
-    {
-        return NGX_ERROR;
-    }
-
-    if (PQpipelineSync(link->pg) != 1) {
-        return NGX_ERROR;
-    }
-
-    ngx_free(call->text);
-    call->text = NULL;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_postgres_flush(ngx_http_hotpath_postgres_link_t *link)
-{
-    int  rc;
-
-    rc = PQflush(link->pg);
-
-    if (rc < 0 || PQsocket(link->pg) != link->connection->fd) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_hotpath_backend_wait(link->connection, 1, rc);
+    ngx_http_hotpath_postgres_grow(ev->data);
 }
 
 
@@ -1118,32 +726,40 @@ ngx_http_hotpath_postgres_deadline_handler(ngx_event_t *ev)
         q = ngx_queue_head(&postgres->ages);
         call = ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, age);
 
-        left = (ngx_msec_int_t) (call->deadline - ngx_current_msec);
+        left = (ngx_msec_int_t) (call->query.deadline - ngx_current_msec);
 
         if (left > 0) {
             break;
         }
 
-        ngx_http_hotpath_postgres_forget_age(call);
-        ngx_http_hotpath_breaker_leave(&postgres->breaker, call->probe, 0,
-                                       "postgres", postgres->cycle->log);
+        ngx_http_hotpath_count(POSTGRES_TIMEOUTS);
 
-        if (call->link == NULL) {
+        /* One slow statement must not open the breaker by itself: those that
+         * stand behind it say nothing that it does not. */
+
+        if (call->query.link
+            && !ngx_http_hotpath_pglink_first(&call->query))
+        {
+            ngx_http_hotpath_postgres_abandon(call);
+
+        } else {
+            ngx_http_hotpath_postgres_forget_age(call);
+            ngx_http_hotpath_postgres_judge(call, 0);
+        }
+
+        if (call->query.link == NULL) {
             ngx_http_hotpath_postgres_unqueue(call);
             ngx_http_hotpath_postgres_end(call, NGX_ERROR);
             continue;
         }
 
-        /* Sent, so it stays until its result comes; for how long it may, the
-         * link's timer tells. */
-
-        if (!call->link->timer.timer_set) {
-            ngx_add_timer(&call->link->timer, postgres->timeout);
-        }
+        /* Sent, so it stays with its link. */
 
         handler = call->handler;
         data = call->data;
         call->handler = NULL;
+
+        ngx_http_hotpath_pglink_late(&call->query);
 
         if (handler) {
             ngx_http_hotpath_count(POSTGRES_ERRORS);
@@ -1168,8 +784,10 @@ ngx_http_hotpath_postgres_deadline_handler(ngx_event_t *ev)
 static void
 ngx_http_hotpath_postgres_unqueue(ngx_http_hotpath_postgres_call_t *call)
 {
-    ngx_queue_remove(&call->queue);
+    ngx_queue_remove(&call->query.queue);
     call->postgres->nqueue--;
+
+    ngx_http_hotpath_add(POSTGRES_WAITING, -1);
 }
 
 
@@ -1187,6 +805,39 @@ ngx_http_hotpath_postgres_forget_age(ngx_http_hotpath_postgres_call_t *call)
 }
 
 
+/* Tells the circuit breaker how a call that passed it has ended. */
+
+static void
+ngx_http_hotpath_postgres_judge(ngx_http_hotpath_postgres_call_t *call,
+    ngx_uint_t good)
+{
+    ngx_http_hotpath_postgres_t  *postgres = call->postgres;
+
+    ngx_http_hotpath_breaker_leave(&postgres->breaker, call->probe, good,
+                                   "postgres", postgres->cycle->log);
+
+    ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_POSTGRES_BREAKER] =
+                                                     postgres->breaker.open;
+}
+
+
+/* Nobody waits for it any more, and nothing can be learnt from it. */
+
+static void
+ngx_http_hotpath_postgres_abandon(ngx_http_hotpath_postgres_call_t *call)
+{
+    if (!call->ageing) {
+        return;
+    }
+
+    ngx_http_hotpath_postgres_forget_age(call);
+
+    if (call->probe) {
+        ngx_http_hotpath_breaker_abandon(&call->postgres->breaker);
+    }
+}
+
+
 /* The call is in no list any more; it is free to be used again before its
  * handler runs. */
 
@@ -1200,13 +851,11 @@ ngx_http_hotpath_postgres_end(ngx_http_hotpath_postgres_call_t *call,
 
     handler = call->handler;
     data = call->data;
-    result = call->result;
+    result = call->query.result;
 
-    if (call->text) {
-        ngx_free(call->text);
-    }
+    ngx_free(call->text);
 
-    ngx_queue_insert_head(&call->postgres->free, &call->queue);
+    ngx_queue_insert_head(&call->postgres->free, &call->query.queue);
 
     if (handler) {
 
@@ -1221,25 +870,12 @@ ngx_http_hotpath_postgres_end(ngx_http_hotpath_postgres_call_t *call,
 }
 
 
-static void
-ngx_http_hotpath_postgres_notice(void *data, const char *message)
+static ngx_http_hotpath_postgres_call_t *
+ngx_http_hotpath_postgres_first(ngx_queue_t *queue)
 {
-    ngx_log_t  *log = data;
+    ngx_queue_t  *q;
 
-    ngx_log_error(NGX_LOG_INFO, log, 0, "hotpath: postgres: %*s",
-                  ngx_http_hotpath_postgres_line(message), message);
-}
+    q = ngx_queue_head(queue);
 
-
-/* What of a message of libpq may go to the log: it may quote what a client
- * sent, so it ends with the first control character. */
-
-static size_t
-ngx_http_hotpath_postgres_line(const char *message)
-{
-    size_t  n;
-
-    for (n = 0; (u_char) message[n] >= ' '; n++) { /* void */ }
-
-    return n;
+    return ngx_queue_data(q, ngx_http_hotpath_postgres_call_t, query.queue);
 }

@@ -16,7 +16,7 @@
 #include <libpq-fe.h>
 
 
-#define NGX_HTTP_HOTPATH_POSTGRES_PARAMS_MAX  8
+#define NGX_HTTP_HOTPATH_POSTGRES_PARAMS_MAX  16
 
 
 typedef struct ngx_http_hotpath_postgres_s        ngx_http_hotpath_postgres_t;
@@ -35,9 +35,11 @@ typedef void (*ngx_http_hotpath_postgres_pt)(void *data, ngx_int_t rc,
     PGresult *result);
 
 /*
- * hotpath_postgres "conninfo" [connections=4] [queue=256] [timeout=1s]; the
- * set callback of the command table, as for Redis. Host names are resolved
- * here and handed to libpq as hostaddr.
+ * hotpath_postgres "conninfo" [connections=4] [queue=256] [timeout=1s]
+ * [statement_timeout=1250ms] [max_result=8m] [prepare=on|off]
+ * [pgbouncer=on|off]; the set callback of the command table, as for Redis.
+ * Host names are resolved here, and again, by the resolver of the http level,
+ * whenever a connection is made.
  */
 char *ngx_http_hotpath_postgres_set(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -56,7 +58,8 @@ void ngx_http_hotpath_postgres_stop(ngx_http_hotpath_postgres_t *postgres);
  * (breaker open, queue full, no connection, a value with a NUL in it, which
  * Postgres cannot hold). Else the handler is called exactly once, later,
  * unless the call is cancelled; with n as it was in every earlier call of that
- * statement.
+ * statement. A statement may be run twice for one call: it has to be one that
+ * reads.
  */
 ngx_http_hotpath_postgres_call_t *ngx_http_hotpath_postgres_query(
     ngx_http_hotpath_postgres_t *postgres,
@@ -67,7 +70,7 @@ void ngx_http_hotpath_postgres_cancel(ngx_http_hotpath_postgres_call_t *call);
 typedef struct {
     ngx_uint_t  up;            /* 1 some connection is ready, breaker lets a
                                   call pass */
-    ngx_uint_t  connections;   /* open, or being opened */
+    ngx_uint_t  connections;   /* open, or one being opened */
     ngx_uint_t  busy;          /* of these, with a query on its way */
     ngx_uint_t  waiting;       /* queries not sent yet */
 } ngx_http_hotpath_postgres_state_t;

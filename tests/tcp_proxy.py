@@ -29,7 +29,7 @@ def _reset(connection):
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                               b"\1\0\0\0\0\0\0\0")
-        connection.shutdown(socket.SHUT_RD)
+        connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
     connection.close()
