@@ -1588,6 +1588,13 @@ ngx_http_hotpath_cache_name(ngx_http_hotpath_cache_t *cache)
 }
 
 
+size_t
+ngx_http_hotpath_cache_max_entry(ngx_http_hotpath_cache_t *cache)
+{
+    return (size_t) cache->max_entry;
+}
+
+
 static ngx_int_t
 ngx_http_hotpath_cache_put_locked(ngx_http_hotpath_cache_t *cache,
     ngx_http_hotpath_cache_place_t *place, ngx_str_t *key,

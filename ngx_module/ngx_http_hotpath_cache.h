@@ -196,5 +196,8 @@ ngx_http_hotpath_cache_t *ngx_http_hotpath_cache_each(ngx_cycle_t *cycle,
 
 ngx_str_t *ngx_http_hotpath_cache_name(ngx_http_hotpath_cache_t *cache);
 
+/* Bytes that an entry's key, tags, head and bodies may have together. */
+size_t ngx_http_hotpath_cache_max_entry(ngx_http_hotpath_cache_t *cache);
+
 
 #endif /* _NGX_HTTP_HOTPATH_CACHE_H_INCLUDED_ */

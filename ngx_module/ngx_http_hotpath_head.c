@@ -158,6 +158,10 @@ ngx_http_hotpath_head_media(ngx_str_t *type)
         return 1;
     }
 
+    if (type->len == 0) {
+        return 0;                      /* nginx would look below NULL */
+    }
+
     for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         if (ngx_strlcasestrn(type->data, type->data + type->len,
                              parts[i].data, parts[i].len - 1))
@@ -315,6 +319,7 @@ ngx_http_hotpath_field_kind(ngx_str_t *name)
         ngx_http_hotpath_field_e   field;
     } known[] = {
         { ngx_string("Cache-Control"), ngx_http_hotpath_field_control },
+        { ngx_string("Cache-Status"), ngx_http_hotpath_field_status },
         { ngx_string("Content-Encoding"), ngx_http_hotpath_field_encoding },
         { ngx_string("Content-Location"), ngx_http_hotpath_field_kept },
         { ngx_string("Date"), ngx_http_hotpath_field_date },

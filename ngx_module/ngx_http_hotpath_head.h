@@ -35,7 +35,8 @@ typedef enum {
     ngx_http_hotpath_field_vary,       /* kept: Vary */
     ngx_http_hotpath_field_date,       /* kept: Date */
     ngx_http_hotpath_field_server,     /* kept: Server */
-    ngx_http_hotpath_field_encoding    /* of 200 only: Content-Encoding */
+    ngx_http_hotpath_field_encoding,   /* of 200 only: Content-Encoding */
+    ngx_http_hotpath_field_status      /* of 200 only: Cache-Status */
 } ngx_http_hotpath_field_e;
 
 

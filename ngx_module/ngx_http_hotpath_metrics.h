@@ -51,6 +51,31 @@
       "for=\"worker\"", "Fetches that waited for another's of the same key.") \
     X(READ_JOINED_FLEET, COUNTER, "hotpath_read_waits_total",                 \
       "for=\"instance\"", "")                                                 \
+    X(OUTPUT_HIT, COUNTER, "hotpath_output_requests_total",                   \
+      "result=\"hit\"",                                                       \
+      "Requests for an upstream behind a cache by what became of them.")      \
+    X(OUTPUT_REVALIDATED, COUNTER, "hotpath_output_requests_total",           \
+      "result=\"stale_revalidating\"", "")                                    \
+    X(OUTPUT_STALE, COUNTER, "hotpath_output_requests_total",                 \
+      "result=\"stale\"", "")                                                 \
+    X(OUTPUT_COLLAPSED, COUNTER, "hotpath_output_requests_total",             \
+      "result=\"collapsed\"", "")                                             \
+    X(OUTPUT_MISS, COUNTER, "hotpath_output_requests_total",                  \
+      "result=\"miss\"", "")                                                  \
+    X(OUTPUT_PASSED, COUNTER, "hotpath_output_requests_total",                \
+      "result=\"passed\"", "")                                                \
+    X(OUTPUT_RENEWALS, COUNTER, "hotpath_output_renewals_total", "",          \
+      "Answers renewed in the background, stale or ahead of that.")           \
+    X(OUTPUT_STORED, COUNTER, "hotpath_output_answers_total",                 \
+      "result=\"stored\"", "Answers of upstreams by what became of them.")    \
+    X(OUTPUT_VALIDATED, COUNTER, "hotpath_output_answers_total",              \
+      "result=\"validated\"", "")                                             \
+    X(OUTPUT_REFUSED, COUNTER, "hotpath_output_answers_total",                \
+      "result=\"refused\"", "")                                               \
+    X(OUTPUT_WAITING, GAUGE, "hotpath_output_waiting", "",                    \
+      "Requests that wait for the answer of another one.")                    \
+    X(OUTPUT_INVALIDATED, COUNTER, "hotpath_output_invalidated_total", "",    \
+      "Keys made invalid by a request that changes something.")               \
     X(PUBLISH_MESSAGES, COUNTER, "hotpath_publish_messages_total", "",        \
       "JetStream messages published.")                                        \
     X(PUBLISH_EVENTS, COUNTER, "hotpath_publish_events_total", "",            \

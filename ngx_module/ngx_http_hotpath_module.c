@@ -15,6 +15,7 @@
 
 
 #include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_collapse.h"
 #include "ngx_http_hotpath_fleet.h"
 #include "ngx_http_hotpath_fanout.h"
 #include "ngx_http_hotpath_purge_http.h"
@@ -62,8 +63,6 @@ static char *ngx_http_hotpath_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_purge(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static ngx_int_t ngx_http_hotpath_value(ngx_conf_t *cf, ngx_str_t *text,
-    ngx_http_complex_value_t **value);
 static char *ngx_http_hotpath_handler(ngx_conf_t *cf,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_http_handler_pt handler);
 
@@ -319,6 +318,41 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       ngx_http_hotpath_fields,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_hotpath_loc_conf_t, rules.fields),
+      NULL },
+
+    { ngx_string("hotpath_cache_key"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      ngx_http_hotpath_output_key,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, output),
+      NULL },
+
+    { ngx_string("hotpath_cache_vary"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_output_vary,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, output),
+      NULL },
+
+    { ngx_string("hotpath_cache_tags"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, output.tags),
+      NULL },
+
+    { ngx_string("hotpath_cache_bypass"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_set_predicate_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, output.bypass),
+      NULL },
+
+    { ngx_string("hotpath_cache_lock_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, output.lock_timeout),
       NULL },
 
     { ngx_string("hotpath_health"),
@@ -914,6 +948,12 @@ ngx_http_hotpath_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     lcf->cache_name = value[1];
     rules = &lcf->rules;
 
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        lcf->cache_name.len = 0;
+        return cf->args->nelts == 2 ? NGX_CONF_OK
+                                    : "has parameters of a zone that is off";
+    }
+
     for (i = 2; i < cf->args->nelts; i++) {
 
         if (ngx_strcmp(value[i].data, "status_key") == 0) {
@@ -1059,9 +1099,7 @@ ngx_http_hotpath_fields(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* A value with variables in it, compiled. */
-
-static ngx_int_t
+ngx_int_t
 ngx_http_hotpath_value(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_complex_value_t **value)
 {
@@ -1194,7 +1232,8 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
         }
     }
 
-    if (ngx_http_hotpath_metrics_init(cf) != NGX_OK
+    if (ngx_http_hotpath_output_init(cf) != NGX_OK
+        || ngx_http_hotpath_metrics_init(cf) != NGX_OK
         || ngx_http_hotpath_fleet_init(cf) != NGX_OK
         || ngx_http_hotpath_warm_init(cf, mcf) != NGX_OK
         || ngx_http_hotpath_flight_init(cf) != NGX_OK
@@ -1338,6 +1377,8 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->trusted = NGX_CONF_UNSET_PTR;
     lcf->purge_tokens = NGX_CONF_UNSET_PTR;
 
+    ngx_http_hotpath_output_create(&lcf->output);
+
     return lcf;
 }
 
@@ -1348,8 +1389,9 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_hotpath_loc_conf_t *prev = parent;
     ngx_http_hotpath_loc_conf_t *conf = child;
 
-    ngx_http_core_loc_conf_t      *clcf;
-    ngx_http_hotpath_main_conf_t  *mcf;
+    ngx_http_core_loc_conf_t        *clcf;
+    ngx_http_hotpath_main_conf_t    *mcf;
+    ngx_http_hotpath_cache_rules_t  *rules;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
@@ -1390,6 +1432,27 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->purge_timeout = prev->purge_timeout;
         clcf->handler = prev->handler;
         return NGX_CONF_OK;
+    }
+
+    rules = NULL;
+
+    if (conf->handler == NULL && conf->cache_name.len) {
+
+        rules = &conf->rules;
+        rules->cache = ngx_http_hotpath_cache_find(cf, &conf->cache_name);
+
+        if (rules->cache == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "unknown cache zone \"%V\" in \"hotpath_cache\"",
+                          &conf->cache_name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (ngx_http_hotpath_output_merge(cf, &prev->output, &conf->output, rules)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
     }
 
     if (conf->handler == ngx_http_hotpath_write_handler) {
@@ -1513,7 +1576,7 @@ ngx_http_hotpath_merge_read(ngx_conf_t *cf, ngx_http_hotpath_loc_conf_t *conf)
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_hotpath_module);
     model = conf->model;
 
-    if (conf->cache_name.data == NULL) {
+    if (conf->cache_name.len == 0) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"hotpath_%s\" of \"%V\" needs \"hotpath_cache\" in "
                       "%s:%ui", model->page ? "list" : "read", &model->name,
@@ -1631,6 +1694,7 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
 
     if (ngx_http_hotpath_gather_start(cycle) != NGX_OK
         || ngx_http_hotpath_flight_start(cycle) != NGX_OK
+        || ngx_http_hotpath_collapse_start(cycle) != NGX_OK
         || ngx_http_hotpath_fetch_start(cycle) != NGX_OK)
     {
         return NGX_ERROR;

@@ -22,6 +22,7 @@
 #include "ngx_http_hotpath_idempotency.h"
 #include "ngx_http_hotpath_limit.h"
 #include "ngx_http_hotpath_metrics.h"
+#include "ngx_http_hotpath_output.h"
 #include "ngx_http_hotpath_param.h"
 #include "ngx_http_hotpath_postgres.h"
 #include "ngx_http_hotpath_publish.h"
@@ -101,6 +102,10 @@ typedef struct {
     ngx_str_t                        list_statement;
 
     ngx_http_hotpath_param_conf_t    param;
+
+    /* hotpath_cache in front of an upstream */
+    ngx_http_hotpath_output_conf_t   output;
+
     ngx_http_hotpath_limit_conf_t    limit;
     ngx_array_t                     *trusted;      /* of ngx_cidr_t */
     ngx_array_t                     *purge_tokens; /* of their digests */
@@ -124,6 +129,21 @@ ngx_int_t ngx_http_hotpath_metrics_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_hotpath_read_through(ngx_http_request_t *r,
     ngx_http_hotpath_wanted_t *wanted);
 
+/* What the client's Cache-Control asks for, where the rules honour it: a set.
+ * Without one, Pragma: no-cache counts. meta: of what the zone has, or NULL. */
+#define NGX_HTTP_HOTPATH_CONTROL_FETCH   1  /* what the zone has will not do */
+#define NGX_HTTP_HOTPATH_CONTROL_CACHED  2  /* only what the zone has */
+#define NGX_HTTP_HOTPATH_CONTROL_FORGET  4  /* the zone must not keep it */
+
+ngx_uint_t ngx_http_hotpath_read_control(ngx_http_request_t *r,
+    ngx_http_hotpath_cache_rules_t *rules,
+    ngx_http_hotpath_cache_meta_t *meta, uint64_t now_ms);
+
+/* 1 where what is fresh is to be renewed ahead of its time. */
+ngx_uint_t ngx_http_hotpath_read_refresh(
+    ngx_http_hotpath_cache_rules_t *rules,
+    ngx_http_hotpath_cache_meta_t *meta, uint64_t now_ms);
+
 /* What a waiter of the publisher ends with; ctx is the main configuration. */
 void ngx_http_hotpath_write_outcome(void *ctx,
     ngx_http_hotpath_waiter_t *waiter,
@@ -144,6 +164,10 @@ char *ngx_http_hotpath_model_set(ngx_conf_t *cf,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_http_hotpath_model_t *model);
 char *ngx_http_hotpath_model_option(ngx_conf_t *cf,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *value);
+
+/* A value with variables in it, compiled. */
+ngx_int_t ngx_http_hotpath_value(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t **value);
 
 /* What stands in the URI behind a prefix location's name. */
 void ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest);

@@ -36,24 +36,9 @@ typedef struct {
 } ngx_http_hotpath_read_ctx_t;
 
 
-/* What the client's Cache-Control asks for, where it is honoured. */
-typedef enum {
-    ngx_http_hotpath_control_none = 0,
-    ngx_http_hotpath_control_fetch,        /* what the zone has will not do */
-    ngx_http_hotpath_control_cached,       /* only what the zone has */
-    ngx_http_hotpath_control_refuse        /* both */
-} ngx_http_hotpath_control_e;
-
-
 static ngx_int_t ngx_http_hotpath_read_wanted(ngx_http_request_t *r,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_http_hotpath_wanted_t *wanted,
     ngx_http_hotpath_problem_e *problem);
-static ngx_http_hotpath_control_e ngx_http_hotpath_read_control(
-    ngx_http_request_t *r, ngx_http_hotpath_cache_rules_t *rules,
-    ngx_http_hotpath_cache_meta_t *meta, uint64_t now_ms);
-static ngx_uint_t ngx_http_hotpath_read_refresh(
-    ngx_http_hotpath_cache_rules_t *rules,
-    ngx_http_hotpath_cache_meta_t *meta, uint64_t now_ms);
 static ngx_int_t ngx_http_hotpath_read_join(ngx_http_request_t *r,
     ngx_http_hotpath_read_ctx_t *ctx, ngx_http_hotpath_wanted_t *wanted,
     ngx_uint_t force);
@@ -164,10 +149,9 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
 {
     uint64_t                         now_ms;
     ngx_int_t                        rc;
-    ngx_uint_t                       codings;
+    ngx_uint_t                       codings, control;
     ngx_http_hotpath_how_t           how;
     ngx_http_hotpath_copy_t          copy;
-    ngx_http_hotpath_control_e       control;
     ngx_http_hotpath_read_ctx_t     *ctx;
     ngx_http_hotpath_main_conf_t    *mcf;
     ngx_http_hotpath_cache_rules_t  *rules;
@@ -188,7 +172,7 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
     }
 
     now_ms = ngx_http_hotpath_now_ms();
-    control = ngx_http_hotpath_control_none;
+    control = 0;
 
     if (rules->request_control) {
         control = ngx_http_hotpath_read_control(r, rules,
@@ -200,9 +184,8 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
 
-    if (rc == NGX_OK && control != ngx_http_hotpath_control_fetch
-        && control != ngx_http_hotpath_control_refuse)
-    {
+    if (rc == NGX_OK && !(control & NGX_HTTP_HOTPATH_CONTROL_FETCH)) {
+
         if (copy.meta.trusted && copy.meta.fresh_ms > now_ms) {
 
             ngx_http_hotpath_count(READ_HIT);
@@ -225,9 +208,7 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
         }
     }
 
-    if (control == ngx_http_hotpath_control_cached
-        || control == ngx_http_hotpath_control_refuse)
-    {
+    if (control & NGX_HTTP_HOTPATH_CONTROL_CACHED) {
         ngx_http_hotpath_count(READ_UNAVAILABLE);
         return ngx_http_hotpath_problem(r,
                                         NGX_HTTP_HOTPATH_PROBLEM_NOT_CACHED);
@@ -255,38 +236,39 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
     }
 
     ctx->how.fwd = rc != NGX_OK ? HP_FWD_URI_MISS
-                   : control == ngx_http_hotpath_control_fetch ? HP_FWD_REQUEST
+                   : (control & NGX_HTTP_HOTPATH_CONTROL_FETCH)
+                     ? HP_FWD_REQUEST
                    : HP_FWD_STALE;
 
     return ngx_http_hotpath_read_join(r, ctx, wanted,
-                                control == ngx_http_hotpath_control_fetch);
+                                control & NGX_HTTP_HOTPATH_CONTROL_FETCH);
 }
 
 
-/* meta: of what the zone has, or NULL. */
-
-static ngx_http_hotpath_control_e
+ngx_uint_t
 ngx_http_hotpath_read_control(ngx_http_request_t *r,
     ngx_http_hotpath_cache_rules_t *rules,
     ngx_http_hotpath_cache_meta_t *meta, uint64_t now_ms)
 {
     hp_str_t              text;
     ngx_str_t             value;
-    ngx_uint_t            i, wanted, fetch, only;
+    ngx_uint_t            i, found, wanted, pragma;
     ngx_list_part_t      *part;
     ngx_table_elt_t      *h;
     hp_request_control_t  control;
 
     static ngx_str_t  name = ngx_string("cache-control");
+    static ngx_str_t  old_name = ngx_string("pragma");
 
     if (ngx_http_complex_value(r, rules->request_control, &value) != NGX_OK
         || value.len == 0 || (value.len == 1 && value.data[0] == '0'))
     {
-        return ngx_http_hotpath_control_none;
+        return 0;
     }
 
-    fetch = 0;
-    only = 0;
+    found = 0;
+    wanted = 0;
+    pragma = 0;
 
     part = &r->headers_in.headers.part;
     h = part->elts;
@@ -303,52 +285,58 @@ ngx_http_hotpath_read_control(ngx_http_request_t *r,
             i = 0;
         }
 
+        text.data = h[i].value.data;
+        text.len = h[i].value.len;
+
+        if (h[i].key.len == old_name.len
+            && ngx_strncasecmp(h[i].key.data, old_name.data, old_name.len)
+               == 0)
+        {
+            hp_request_control(&control, text);
+            pragma |= control.no_cache;
+            continue;
+        }
+
         if (h[i].key.len != name.len
             || ngx_strncasecmp(h[i].key.data, name.data, name.len) != 0)
         {
             continue;
         }
 
-        text.data = h[i].value.data;
-        text.len = h[i].value.len;
-        hp_request_control(&control, text);
-
         /* a second line adds to what the first asks for */
 
-        wanted = control.no_cache || control.no_store
-                 || (meta && control.max_age_s >= 0
-                     && meta->stored_ms + control.max_age_s * 1000 < now_ms)
-                 || (meta && control.min_fresh_s >= 0
-                     && meta->fresh_ms < now_ms + control.min_fresh_s * 1000);
+        found = 1;
+        hp_request_control(&control, text);
+
+        if (control.no_cache || control.no_store
+            || (meta && control.max_age_s >= 0
+                && meta->stored_ms + control.max_age_s * 1000 < now_ms)
+            || (meta && control.min_fresh_s >= 0
+                && meta->fresh_ms < now_ms + control.min_fresh_s * 1000))
+        {
+            wanted |= NGX_HTTP_HOTPATH_CONTROL_FETCH;
+        }
+
+        if (control.no_store) {
+            wanted |= NGX_HTTP_HOTPATH_CONTROL_FORGET;
+        }
 
         if (control.only_if_cached) {
-            only = 1;
-        }
-
-        if (wanted) {
-            fetch = 1;
+            wanted |= NGX_HTTP_HOTPATH_CONTROL_CACHED;
         }
     }
 
-    if (only) {
-        return fetch ? ngx_http_hotpath_control_refuse
-                     : ngx_http_hotpath_control_cached;
-    }
-
-    return fetch ? ngx_http_hotpath_control_fetch
-                 : ngx_http_hotpath_control_none;
+    return found || !pragma ? wanted : NGX_HTTP_HOTPATH_CONTROL_FETCH;
 }
 
 
-/* 1 where a document that is fresh is to be renewed ahead of its time. */
-
-static ngx_uint_t
+ngx_uint_t
 ngx_http_hotpath_read_refresh(ngx_http_hotpath_cache_rules_t *rules,
     ngx_http_hotpath_cache_meta_t *meta, uint64_t now_ms)
 {
     uint64_t  part_ms;
 
-    part_ms = (uint64_t) rules->ttl * rules->refresh / 100;
+    part_ms = (meta->fresh_ms - meta->stored_ms) * rules->refresh / 100;
 
     return meta->fresh_ms - now_ms < part_ms
            && !meta->negative

@@ -72,7 +72,7 @@ static u_char *ngx_http_hotpath_serve_tag_fields(u_char *p, ngx_str_t *etag,
     hp_fields_t *fields);
 static ngx_int_t ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_head_t *head,
-    ngx_str_t *etag, ngx_uint_t not_modified);
+    ngx_str_t *etag, ngx_table_elt_t *status, ngx_uint_t not_modified);
 static ngx_uint_t ngx_http_hotpath_serve_varies(ngx_str_t *value);
 static size_t ngx_http_hotpath_serve_status_size(
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_how_t *how);
@@ -224,6 +224,7 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
     ngx_str_t                        age, status, etag;
     ngx_uint_t                       selects;
     hp_fields_t                      fields;
+    ngx_table_elt_t                 *h;
     ngx_http_hotpath_head_t          head;
     ngx_http_hotpath_serve_block_t  *block;
 
@@ -263,9 +264,10 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
                                       (ttl_ms - (ttl_ms > 0 ? 0 : 1000))
                                       / 1000);
 
-    if (ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_AGE, &age) == NULL
-        || ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_STATUS, &status)
-           == NULL)
+    h = ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_STATUS, &status);
+
+    if (h == NULL
+        || ngx_http_hotpath_serve_add(r, NGX_HTTP_HOTPATH_AGE, &age) == NULL)
     {
         return NGX_ERROR;
     }
@@ -333,7 +335,7 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
                                      NGX_HTTP_HOTPATH_PROBLEM_FIELDS_INVALID);
     }
 
-    if (ngx_http_hotpath_serve_fields(r, rules, &head, &etag,
+    if (ngx_http_hotpath_serve_fields(r, rules, &head, &etag, h,
                                       rc == NGX_HTTP_NOT_MODIFIED)
         != NGX_OK)
     {
@@ -669,7 +671,7 @@ ngx_http_hotpath_serve_tag_fields(u_char *dst, ngx_str_t *etag,
 static ngx_int_t
 ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
     ngx_http_hotpath_cache_rules_t *rules, ngx_http_hotpath_head_t *head,
-    ngx_str_t *etag, ngx_uint_t not_modified)
+    ngx_str_t *etag, ngx_table_elt_t *status, ngx_uint_t not_modified)
 {
     ngx_str_t                  rest, name, value;
     ngx_uint_t                 control, vary;
@@ -707,7 +709,8 @@ ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
 
         if (not_modified
             && (field == ngx_http_hotpath_field_other
-                || field == ngx_http_hotpath_field_encoding))
+                || field == ngx_http_hotpath_field_encoding
+                || field == ngx_http_hotpath_field_status))
         {
             continue;
         }
@@ -747,6 +750,13 @@ ngx_http_hotpath_serve_fields(ngx_http_request_t *r,
 
         case ngx_http_hotpath_field_encoding:
             r->headers_out.content_encoding = h;
+            break;
+
+        case ngx_http_hotpath_field_status:
+            /* that of an upstream: ours comes behind it (RFC 9211) */
+            h->value = status->value;
+            status->value = value;
+            status = h;
             break;
 
         default:
@@ -860,6 +870,7 @@ ngx_http_hotpath_serve_status(u_char *p, ngx_str_t *value,
 
     status.cache = (hp_str_t) HP_STR("Hotpath");
     status.fwd = how->fwd;
+    status.fwd_status = (unsigned) how->fwd_status;
     status.stored = how->stored;
     status.collapsed = how->collapsed;
     status.hit = (how->fwd == HP_FWD_NONE);

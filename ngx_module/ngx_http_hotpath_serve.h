@@ -22,6 +22,7 @@
 /* How an answer came about. */
 typedef struct {
     hp_fwd_t    fwd;            /* HP_FWD_NONE: a hit */
+    ngx_uint_t  fwd_status;     /* 0: not said */
     unsigned    stored:1;
     unsigned    collapsed:1;
     ngx_str_t   detail;         /* empty: none */

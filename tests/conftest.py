@@ -6,6 +6,10 @@
                  a module-level STACK = {…} gives its options
     peer         a second nginx on own_stack's other servers
     make_stack   make_stack(**options): a fresh instance for this test alone
+    origin       an upstream that a test writes the answers of (tests/origin.py)
+    nginx_only   nginx in front of it and no other server; the options are what
+                 STACK(port of the origin) gives
+    path         an address that no other test uses
 
 After each test the logs of every instance are read, and again after it was
 stopped: a test fails whose servers wrote an alert, an emergency, a sanitizer's
@@ -14,17 +18,20 @@ there. What an interrupted run has left behind is stopped and removed here.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
 
 import pytest
 
+from origin import Origin
 from servers import ROOT, Peer, TestStack
 
 DIRECTORY = os.path.join(ROOT, "var", "test")
 RUN = os.path.join(DIRECTORY, str(os.getpid()))
 _stacks = []
+_numbers = itertools.count()
 
 
 def _remove_data(directory):
@@ -98,6 +105,32 @@ def make_stack(request):
     with contextlib.ExitStack() as running:
         yield lambda **options: running.enter_context(
             _running(request.node.name, options))
+
+
+@pytest.fixture(scope="module")
+def origin():
+    with Origin() as instance:
+        yield instance
+
+
+@pytest.fixture
+def path():
+    return f"/p{next(_numbers)}"
+
+
+@pytest.fixture(scope="module")
+def nginx_only(request, origin):
+    directory = os.path.join(RUN, f"{len(os.listdir(RUN))}-nginx")
+    instance = TestStack(directory, **request.module.STACK(origin.port))
+    _stacks.append(instance)
+    try:
+        instance.start("nginx")
+        yield instance
+    finally:
+        instance.stop("nginx")
+        _stacks.remove(instance)
+        _remove_data(directory)
+    assert not instance.forbidden_lines()
 
 
 @pytest.fixture(scope="module")
