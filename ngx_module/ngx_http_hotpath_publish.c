@@ -37,6 +37,9 @@
 /* Answers given between two looks at the broker's connection. */
 #define NGX_HTTP_HOTPATH_PUBLISH_LOOK     8
 
+/* Answers given in one turn of the event loop: others have their turn too. */
+#define NGX_HTTP_HOTPATH_PUBLISH_TURN     512
+
 /* What a queued event costs beside its record: its waiter. */
 #define NGX_HTTP_HOTPATH_PUBLISH_OVERHEAD sizeof(ngx_http_hotpath_waiter_t)
 
@@ -126,8 +129,11 @@ static ngx_int_t ngx_http_hotpath_publish_send(
     ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op);
 static void ngx_http_hotpath_publish_deadline(ngx_event_t *ev);
-static void ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
-    ngx_http_hotpath_publish_result_t *result);
+static void ngx_http_hotpath_publish_end(ngx_http_hotpath_group_t *group);
+static ngx_uint_t ngx_http_hotpath_publish_tell(
+    ngx_http_hotpath_group_t *group, ngx_uint_t most);
+static void ngx_http_hotpath_publish_spare(ngx_http_hotpath_publish_t *p,
+    ngx_http_hotpath_waiter_t *w);
 static void ngx_http_hotpath_publish_recycle(
     ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up);
@@ -270,6 +276,10 @@ ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
 
     if (p->answer.posted) {
         ngx_delete_posted_event(&p->answer);
+    }
+
+    if (p->answer.timer_set) {
+        ngx_del_timer(&p->answer);
     }
 
     while (!ngx_queue_empty(&p->answered)) {
@@ -416,9 +426,8 @@ ngx_http_hotpath_publish_flush(ngx_event_t *ev)
 static void
 ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
 {
-    ngx_queue_t                        *q;
-    ngx_http_hotpath_group_t           *group;
-    ngx_http_hotpath_publish_result_t   result;
+    ngx_queue_t               *q;
+    ngx_http_hotpath_group_t  *group;
 
     if (partition->starting) {
         return;
@@ -438,9 +447,8 @@ ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
             continue;
         }
 
-        ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
-        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
-        ngx_http_hotpath_publish_settle(group, &result);
+        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+        ngx_http_hotpath_publish_end(group);
     }
 }
 
@@ -485,23 +493,47 @@ ngx_http_hotpath_publish_lingers(ngx_http_hotpath_group_t *group)
 }
 
 
-/* Answers whom the last PubAcks were for, when the broker has its next
- * messages already. */
+/*
+ * Tells those whose groups have ended, when the broker has its next messages
+ * already. Thousands that waited for a broker which is gone are told over
+ * several turns of the event loop.
+ */
 
 static void
 ngx_http_hotpath_publish_answer(ngx_event_t *ev)
 {
+    ngx_uint_t                   left;
     ngx_queue_t                 *q;
-    ngx_http_hotpath_group_t    *group;
     ngx_http_hotpath_publish_t  *p;
 
     p = ev->data;
+    left = NGX_HTTP_HOTPATH_PUBLISH_TURN;
 
     while (!ngx_queue_empty(&p->answered)) {
-        q = ngx_queue_head(&p->answered);
-        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
 
-        ngx_http_hotpath_publish_settle(group, &group->result);
+        if (left == 0) {
+            if (ev->posted) {
+                ngx_delete_posted_event(ev);
+            }
+
+            ngx_post_event(ev, &ngx_posted_next_events);
+
+            /* a worker that finishes stays for them */
+
+            if (!ev->timer_set) {
+                ngx_add_timer(ev, 1000);
+            }
+
+            return;
+        }
+
+        q = ngx_queue_head(&p->answered);
+        left -= ngx_http_hotpath_publish_tell(
+                    ngx_queue_data(q, ngx_http_hotpath_group_t, queue), left);
+    }
+
+    if (ev->timer_set) {
+        ngx_del_timer(ev);
     }
 }
 
@@ -600,7 +632,7 @@ ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
     result->outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
 
     if (op == NULL) {
-        ngx_http_hotpath_publish_settle(group, result);
+        ngx_http_hotpath_publish_end(group);
         return;
     }
 
@@ -653,64 +685,89 @@ answered:
 
     /* the next message first: the broker must not wait while many are told */
 
-    ngx_del_timer(&group->timer);
-    ngx_queue_remove(&group->queue);
-    ngx_queue_insert_tail(&p->answered, &group->queue);
-    group->sent = 0;
-    partition->in_flight--;
-
+    ngx_http_hotpath_publish_end(group);
     ngx_http_hotpath_publish_send_queued(partition);
     ngx_http_hotpath_nats_push(p->nats);
-
-    if (!p->answer.posted) {
-        ngx_post_event(&p->answer, &ngx_posted_events);
-    }
 }
 
 
 static void
 ngx_http_hotpath_publish_deadline(ngx_event_t *ev)
 {
-    ngx_http_hotpath_group_t           *group;
-    ngx_http_hotpath_publish_result_t   result;
+    ngx_http_hotpath_group_t  *group;
 
     group = ev->data;
-
-    ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
-    result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+    group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
 
     if (group->sent) {
         /* given up, but a late PubAck does no harm: retries carry the key */
         ngx_http_hotpath_nats_give_up(group->partition->publish->nats,
                                       group->request);
-        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
     }
 
-    ngx_http_hotpath_publish_settle(group, &result);
+    ngx_http_hotpath_publish_end(group);
 }
 
 
-/* The one end of every group: everybody is told, then it is recycled. */
+/* The one end of every group, with its result set: it is neither queued nor
+ * flying any more, and everybody will be told. */
 
 static void
-ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
-    ngx_http_hotpath_publish_result_t *result)
+ngx_http_hotpath_publish_end(ngx_http_hotpath_group_t *group)
 {
-    ngx_http_hotpath_waiter_t     *w;
     ngx_http_hotpath_publish_t    *p;
     ngx_http_hotpath_partition_t  *partition;
 
     partition = group->partition;
     p = partition->publish;
 
-    if (result->outcome != NGX_HTTP_HOTPATH_PUBLISHED) {
+    if (group->result.outcome != NGX_HTTP_HOTPATH_PUBLISHED) {
         ngx_http_hotpath_count(PUBLISH_ERRORS);
     }
 
-    result->partition = partition - p->partitions;
+    group->result.partition = partition - p->partitions;
 
-    for (w = group->waiters; w; w = w->next) {
-        p->handler(p->ctx, w, result);
+    if (group->timer.timer_set) {
+        ngx_del_timer(&group->timer);
+    }
+
+    if (group->sent) {
+        group->sent = 0;
+        partition->in_flight--;
+    }
+
+    ngx_queue_remove(&group->queue);
+    ngx_queue_insert_tail(&p->answered, &group->queue);
+
+    if (!p->answer.posted) {
+        ngx_post_event(&p->answer, &ngx_posted_events);
+    }
+
+    if (!ngx_queue_empty(&partition->queued) && !p->flush.posted) {
+        ngx_post_event(&p->flush, &ngx_posted_events);
+    }
+}
+
+
+/* At most so many of a group; gives how many. The last one's end is that of
+ * the group, which is recycled. */
+
+static ngx_uint_t
+ngx_http_hotpath_publish_tell(ngx_http_hotpath_group_t *group, ngx_uint_t most)
+{
+    ngx_uint_t                   n;
+    ngx_http_hotpath_waiter_t   *w;
+    ngx_http_hotpath_publish_t  *p;
+
+    p = group->partition->publish;
+
+    for (n = 0; group->waiters && n < most; n++) {
+        w = group->waiters;
+        p->handler(p->ctx, w, &group->result);
+
+        group->waiters = w->next;
+        ngx_http_hotpath_publish_spare(p, w);
 
         /* an ack must not wait for the rest of a long turn: the broker would
          * idle meanwhile */
@@ -720,10 +777,25 @@ ngx_http_hotpath_publish_settle(ngx_http_hotpath_group_t *group,
         }
     }
 
-    ngx_http_hotpath_publish_recycle(group);
+    if (group->waiters == NULL) {
+        ngx_http_hotpath_publish_recycle(group);
+    }
 
-    if (!ngx_queue_empty(&partition->queued) && !p->flush.posted) {
-        ngx_post_event(&p->flush, &ngx_posted_events);
+    return n;
+}
+
+
+static void
+ngx_http_hotpath_publish_spare(ngx_http_hotpath_publish_t *p,
+    ngx_http_hotpath_waiter_t *w)
+{
+    if (p->nspare_waiters < NGX_HTTP_HOTPATH_PUBLISH_SPARE) {
+        w->next = p->spare_waiters;
+        p->spare_waiters = w;
+        p->nspare_waiters++;
+
+    } else {
+        ngx_free(w);
     }
 }
 
@@ -753,15 +825,7 @@ ngx_http_hotpath_publish_recycle(ngx_http_hotpath_group_t *group)
     while (group->waiters) {
         w = group->waiters;
         group->waiters = w->next;
-
-        if (p->nspare_waiters < NGX_HTTP_HOTPATH_PUBLISH_SPARE) {
-            w->next = p->spare_waiters;
-            p->spare_waiters = w;
-            p->nspare_waiters++;
-
-        } else {
-            ngx_free(w);
-        }
+        ngx_http_hotpath_publish_spare(p, w);
     }
 
     while (group->chunks) {
@@ -822,9 +886,8 @@ ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up)
 static void
 ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition)
 {
-    ngx_queue_t                        *q;
-    ngx_http_hotpath_group_t           *group;
-    ngx_http_hotpath_publish_result_t   result;
+    ngx_queue_t               *q;
+    ngx_http_hotpath_group_t  *group;
 
     partition->starting = 0;
 
@@ -832,9 +895,8 @@ ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition)
         q = ngx_queue_head(&partition->queued);
         group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
 
-        ngx_memzero(&result, sizeof(ngx_http_hotpath_publish_result_t));
-        result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
-        ngx_http_hotpath_publish_settle(group, &result);
+        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+        ngx_http_hotpath_publish_end(group);
     }
 }
 
