@@ -19,7 +19,7 @@ PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 
 .NOTPARALLEL:
 .PHONY: help run stop status logs build build-module build-workers test \
-	unit integration faults sanitize fuzz bench bench-peers \
+	unit integration faults chaos sanitize fuzz bench bench-peers \
 	bench-instructions lint clean packages-run packages-test
 
 help: ## what you are reading
@@ -64,6 +64,11 @@ integration: ## the chain on real servers of its own
 
 faults: ## servers killed, frozen and cut off under load
 	@$(PYTEST) tests/faults
+
+# Ends by itself: ten minutes for the one, four for the other at the most.
+chaos: packages-test build ## 100,000 keys through two instances; 20,000 requests waiting
+	@HOTPATH_CHAOS_KEYS=100000 $(PYTEST) -s tests/faults/test_two_instances.py
+	@HOTPATH_WAITING=20000 $(PYTEST) -s tests/faults/test_waiting.py
 
 sanitize: ## the integration tests, the module under ASan and UBSan
 	@BUILD=$(BUILD)/sanitize SANITIZE=address,undefined \
