@@ -71,7 +71,7 @@ daemon off;
 pid nginx.pid;
 error_log stderr {log_level};
 events {{
-    worker_connections 4096;
+    worker_connections {connections};
 }}
 http {{
     include {config}/paths.conf;
@@ -173,7 +173,7 @@ class Stack:
 
     ports         dict with the keys of PORTS; default: free ones
     module        the module's file; nginx: the program that loads it
-    workers       nginx worker processes
+    workers       nginx worker processes; connections: of each
     hotpath       file or text for config/hotpath.conf (the http level)
     routes        file or text for config/routes.conf (the locations)
     backends      text added to backends.conf, or a function of its text
@@ -185,8 +185,9 @@ class Stack:
     """
 
     def __init__(self, directory, ports=None, *, module=None, nginx=None,
-                 workers=2, hotpath=None, routes=None, backends="", main="",
-                 http="", server="", env=None, settings=None,
+                 workers=2, connections=4096, hotpath=None, routes=None,
+                 backends="", main="", http="", server="", env=None,
+                 settings=None,
                  without=(), log_level="notice"):
         self.directory = os.path.abspath(directory)
         self.ports = ports or free_ports()
@@ -195,8 +196,9 @@ class Stack:
             or os.path.join(BUILD, "ngx_http_hotpath_module.so"))
         self.nginx = (nginx or os.environ.get("HOTPATH_NGINX")
                       or "/usr/sbin/nginx")
-        self.options = {"workers": workers, "main": main, "http": http,
-                        "server": server, "log_level": log_level}
+        self.options = {"workers": workers, "connections": connections,
+                        "main": main, "http": http, "server": server,
+                        "log_level": log_level}
         self.hotpath = hotpath or self._config("hotpath.conf")
         self.routes = routes or self._config("routes.conf")
         self.backends = backends
