@@ -87,9 +87,10 @@ BENCH := $(PYTHON) tests/bench/bench.py $(if $(QUICK),--quick) \
 bench: ## the measured table and var/bench.json; QUICK=1, ROWS="get_cached_*"
 	@deploy/local/packages bench
 	@$(MAKE) -s build
+	@$(MAKE) -s -C tests/bench BUILD=$(BUILD)/bench
 	@$(BENCH)
 
-bench-peers: ## the same reads by other caches and services; QUICK=1, ROWS=
+bench-peers: ## the same work by other caches and services; QUICK=1, ROWS=
 	@deploy/local/packages peers
 	@$(MAKE) -s build
 	@$(MAKE) -s -C tests/bench/peers BUILD=$(BUILD)/peers

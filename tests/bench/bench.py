@@ -10,13 +10,13 @@ absolute figures say little elsewhere; the ratios carry over.
                   body from the same nginx; see read_rows.py
     million*      the same from a zone of a million documents, to one of a
                   thousand; see million.py
-    post_durable  POST of a 157-byte event answered 202 on PubAck with
-                  sync_interval: always, to the same request with its body
-                  read and discarded and 202 returned; the stream keeps them
-                  meanwhile, drain and projector do not run
+    post_*        POST of a 157-byte event answered 202 on PubAck, to the same
+                  request with its body read and discarded, and to one message
+                  per event; see write_rows.py
     drain         rows stored by hotpath-drain, to a bare COPY of the same rows
     hit_*, miss_* the same reads by other servers, the references; see peers.py.
-                  Only with --peers (make bench-peers)
+                  Only with --peers (make bench-peers), as the rows post_* that
+                  end in a service's name
 
 Prints a table, row by row, and writes var/bench.json: rows measured now take
 the place of those of the same name. "per CPU s": answers per second of
@@ -24,7 +24,7 @@ processor time of the server that answers.
 
 --quick makes few short rounds (to see that it works, not to quote). --only
 takes names of rows, * allowed. How to read the table: README.md here. Needs
-wrk. Bounded: six minutes, --peers as long again.
+wrk. Bounded: ten minutes, --peers as long again.
 """
 
 import argparse
@@ -39,44 +39,14 @@ import time
 import million
 import peers
 import read_rows
-from rig import HERE, ROOT, Sample, bench_stack, medians, result, wrk
+import write_rows
+from rig import HERE, ROOT, Sample, bench_stack, result
 from procs import StackError
-from servers import price_set, wait_until
+from servers import wait_until
 
 BIN = os.path.join(ROOT, "var", "build", "workers")
 JSON = os.path.join(ROOT, "var", "bench.json")
-BARS = {"post_durable": 0.45, "drain": 0.35}
-
-
-def post_row(stack, args):
-    def post(path):
-        return lambda: wrk(stack.url + path, 2 * args.seconds, 256, "post.lua",
-                           of=stack["nginx"])
-
-    wait_until(lambda: stack.post(
-        price_set("bench-1", 42, 19.99)).status == 202, 30,
-        "the first event is accepted")
-    # The way to the PubAck alone: with two cores for everything, the drain
-    # and Postgres would be measured too. They get their own rows.
-    stack.stop("drain")
-    stack.stop("project")
-    before = stack.metric("hotpath_publish_events_total")
-    asked = 0
-
-    def ours():
-        nonlocal asked
-        sample = post("/events")()
-        asked += sample.requests
-        return sample
-
-    reference, measured = medians(args.rounds, post("/discard"), ours)
-    published = stack.metric("hotpath_publish_events_total") - before
-    if published < asked:
-        raise SystemExit(f"{asked} events accepted, {published} published")
-    stack.start("project")
-    stack.start("drain")
-    return result("post_durable", "requests/s", measured, reference,
-                  BARS["post_durable"])
+DRAIN_BAR = 0.35
 
 
 def drain_row(stack, args):
@@ -104,15 +74,15 @@ def drain_row(stack, args):
                           check=True, timeout=900).stdout
     row = json.loads(text.strip().splitlines()[-1])
     return result("drain", "rows/s", Sample(row["ours"], None, None),
-                  Sample(row["reference"], None, None), BARS["drain"])
+                  Sample(row["reference"], None, None), DRAIN_BAR)
 
 
 def own_rows(names, args):
     with bench_stack() as stack:
         yield from read_rows.run(
             stack, [name for name in read_rows.ROWS if name in names], args)
-        if "post_durable" in names:
-            yield post_row(stack, args)
+        yield from write_rows.run(
+            stack, [name for name in names if name in write_rows.ROWS], args)
         if "drain" in names:
             yield drain_row(stack, args)
 
@@ -124,15 +94,20 @@ def measure(names, args):
         chosen = [name for name in rows.ROWS if name in names]
         if chosen:
             yield from rows.run(chosen, args)
+    chosen = [name for name in write_rows.PEER_ROWS if name in names]
+    if chosen:
+        with bench_stack() as stack:
+            yield from write_rows.run(stack, chosen, args)
 
 
-OWN = [*read_rows.ROWS, "post_durable", "drain"]
+OWN = [*read_rows.ROWS, *write_rows.ROWS, "drain"]
+PEERS = [*peers.ROWS, *write_rows.PEER_ROWS]
 
 
 def chosen_rows(args):
-    known = OWN + million.ROWS + peers.ROWS
+    known = OWN + million.ROWS + PEERS
     if not args.only:
-        return peers.ROWS if args.peers else OWN + million.ROWS
+        return PEERS if args.peers else OWN + million.ROWS
     for pattern in args.only:
         if not fnmatch.filter(known, pattern):
             raise SystemExit(f"no row is called {pattern}; there are: "
@@ -158,6 +133,8 @@ def save(row):
 def line(row):
     """A row as one of the table."""
     bar = "" if row["bar"] is None else f"{row['bar']:.2f}"
+    if bar and row["at_most"]:
+        bar = "at most " + bar
     text = (f"| {row['name']} | {row['ours']:,} {row['unit']} |"
             f" {row['reference']:,} | {row['ratio']:.2f} | {bar} |")
     cpu = row["cpu"]

@@ -193,9 +193,13 @@ def check(url, body, status=200, **headers):
             raise SystemExit(f"{url}: does not keep the connection")
 
 
-# What one run of wrk gave: answers a second, and answers per second of
-# processor time of the server that was asked (None where none was given).
-Sample = collections.namedtuple("Sample", "rate per_cpu_s requests")
+# What one run of wrk gave: answers a second, answers per second of processor
+# time of the server that was asked (None where none was given), how many, the
+# median of their times, and answers per second of processor time of that server
+# and the one behind it.
+Sample = collections.namedtuple(
+    "Sample", "rate per_cpu_s requests p50_us per_cpu_s_both",
+    defaults=(None, None))
 
 
 def ticks(pid):
@@ -213,25 +217,35 @@ def cpu_s(process):
     return sum(ticks(pid) for pid in process.members()) / TICKS_PER_S
 
 
-def wrk(url, seconds, connections=64, script=None, arguments=(), of=None):
+UNITS_US = {"us": 1, "ms": 1e3, "s": 1e6}
+
+
+def wrk(url, seconds, connections=64, script=None, arguments=(), of=None,
+        behind=None):
     """One run of wrk against url; any answer but 2xx is an error. script is
-    a file beside this one, of the process whose processor time is counted."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    a file beside this one, of the process whose processor time is counted,
+    and behind another one."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
+               url]
     if script:
         command[1:1] = ["-s", os.path.join(HERE, script)]
         command += ["--", *map(str, arguments)]
-    before = cpu_s(of) if of else 0
+    before = [cpu_s(each) if each else 0 for each in (of, behind)]
     text = subprocess.run(command, capture_output=True, text=True, check=True,
                           timeout=seconds + 60).stdout
-    used = cpu_s(of) - before if of else 0
+    used, used_behind = [cpu_s(each) - then if each else 0
+                         for each, then in zip((of, behind), before)]
     bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", text)
     requests = int(re.search(r"(\d+) requests in", text).group(1))
     if bad or not requests:
         raise SystemExit(f"{url}: {bad.group(0) if bad else 'no answer'}\n"
                          + text)
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
-    return Sample(rate, requests / max(used, 1 / TICKS_PER_S) if of else None,
-                  requests)
+    p50, unit = re.search(r" 50%\s+([\d.]+)(\w+)", text).groups()
+    tick = 1 / TICKS_PER_S
+    return Sample(rate, requests / max(used, tick) if of else None, requests,
+                  float(p50) * UNITS_US[unit],
+                  requests / max(used + used_behind, tick) if behind else None)
 
 
 def medians(rounds, *runs):
@@ -247,9 +261,11 @@ def medians(rounds, *runs):
                      for column in zip(*found))) for found in samples]
 
 
-def result(name, unit, ours, reference, bar, cpu_bar=None, remark=None):
-    """A row of var/bench.json. The ratios that have a bar should reach it;
-    cores: how much processor time was used per second."""
+def result(name, unit, ours, reference, bar, cpu_bar=None, remark=None,
+           at_most=False):
+    """A row of var/bench.json. The ratios that have a bar should reach it, or
+    with at_most not pass it; cores: how much processor time was used per
+    second; both: with the server behind."""
     cpu = None
     if ours.per_cpu_s and reference.per_cpu_s:
         cpu = {"ours": round(ours.per_cpu_s),
@@ -258,7 +274,13 @@ def result(name, unit, ours, reference, bar, cpu_bar=None, remark=None):
                "bar": cpu_bar,
                "cores": [round(each.rate / each.per_cpu_s, 2)
                          for each in (ours, reference)]}
+        if ours.per_cpu_s_both and reference.per_cpu_s_both:
+            cpu["both"] = {
+                "ours": round(ours.per_cpu_s_both),
+                "reference": round(reference.per_cpu_s_both),
+                "ratio": round(ours.per_cpu_s_both
+                               / reference.per_cpu_s_both, 3)}
     return {"name": name, "ours": round(ours.rate),
             "reference": round(reference.rate),
             "ratio": round(ours.rate / reference.rate, 3), "unit": unit,
-            "bar": bar, "cpu": cpu, "remark": remark}
+            "bar": bar, "at_most": at_most, "cpu": cpu, "remark": remark}

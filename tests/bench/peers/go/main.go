@@ -1,10 +1,11 @@
 // Command service answers GET /prices/{key} with a document straight from
-// Redis or from Postgres.
+// Redis or from Postgres, or POST /events by publishing to JetStream (events.go).
 //
 // What a careful author writes in front of the same servers that Hotpath has:
 // net/http, and rueidis (which pipelines what goroutines ask for at the same
 // time) or pgx (which prepares a statement when it first sees it).
-// Environment: PORT, SOURCE=redis|postgres, REDIS_ADDRESS, PG*, GOMAXPROCS.
+// Environment: PORT, SOURCE=redis|postgres|nats, REDIS_ADDRESS, PG*, NATS_URL,
+// GOMAXPROCS.
 package main
 
 import (
@@ -132,21 +133,30 @@ func handler(find source) http.HandlerFunc {
 	}
 }
 
+// look answers GET /prices/{key}.
+func look(find source, err error) (string, http.HandlerFunc, error) {
+	return "GET /prices/{key}", handler(find), err
+}
+
 func main() {
-	var find source
+	var pattern string
+	var answer http.HandlerFunc
 	var err error
 	switch name := os.Getenv("SOURCE"); name {
 	case "redis":
-		find, err = redisSource()
+		pattern, answer, err = look(redisSource())
 	case "postgres":
-		find, err = postgresSource(context.Background())
+		pattern, answer, err = look(postgresSource(context.Background()))
+	case "nats":
+		pattern, answer, err = accept()
 	default:
-		err = fmt.Errorf("SOURCE=%s is neither redis nor postgres", name)
+		err = fmt.Errorf("SOURCE=%s is none of redis, postgres, nats", name)
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /prices/{key}", handler(find))
+	mux.Handle(pattern, answer)
+	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), mux))
 }
