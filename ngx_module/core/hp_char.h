@@ -2,7 +2,7 @@
  * hp_char.h: what single bytes are, for the scanners in core/.
  *
  * One job: the character classes of JSON, the search for the end of a run of
- * plain ones eight bytes at a time, the length of a UTF-8 sequence, and digits
+ * plain ones many bytes at a time, the length of a UTF-8 sequence, and digits
  * both ways. Private to core/: only its .c files include this, so that all of
  * it is inlined there (hp_json.c spends most of its time in here). Pure
  * functions without state; nothing is read at or behind `end`.
@@ -14,6 +14,10 @@
 #define HP_CHAR_H
 
 #include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "hp_base.h"
 
@@ -132,11 +136,43 @@ static inline uint64_t not_plain(uint64_t word)
     return (quote | slash | control | word) & HP_CHAR_HIGH;
 }
 
+#if defined(__SSE2__)
+
+/* A bit for each of the sixteen bytes at p that is not HP_CHAR_PLAIN: as signed
+ * numbers, those from 0x80 on are less than a blank too. */
+static inline unsigned not_plain16(const unsigned char *p)
+{
+    __m128i bytes, stop;
+
+    bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+    stop = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
+                        _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\')));
+    stop = _mm_or_si128(stop, _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x20)));
+
+    return (unsigned)_mm_movemask_epi8(stop);
+}
+
+#endif
+
 /* The first byte in [p, end) that is not HP_CHAR_PLAIN, or end. */
 static inline const unsigned char *hp_skip_plain(const unsigned char *p,
                                                  const unsigned char *end)
 {
     uint64_t stop;
+
+#if defined(__SSE2__)
+    unsigned bits;
+
+    while (end - p >= 16) {
+        bits = not_plain16(p);
+
+        if (bits != 0) {
+            return p + __builtin_ctz(bits);
+        }
+
+        p += 16;
+    }
+#endif
 
     while (end - p >= 8) {
         stop = not_plain(load8(p));

@@ -6,7 +6,7 @@
  * nothing between calls, allocates nothing: any process, any thread. Runs in
  * nginx's event loop for every write, so the time is linear in the input and
  * the stack is constant: nesting is a bit per level, never a recursion.
- * Nothing is read beyond text.len, also by the eight-bytes-at-a-time loops.
+ * Nothing is read beyond text.len, also by loops that take many bytes at once.
  *
  * A scan function takes the position to start at and gives the position after
  * what it accepted, or NULL with status and error of the scan set.

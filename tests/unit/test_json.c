@@ -5,9 +5,10 @@
  * RFC 8259 by lists of what is taken and what is refused, with the status and
  * the byte of every refusal; then what lists cannot show: every byte value
  * inside a string, every UTF-8 sequence of two bytes and the edges of the
- * longer ones, at every place within the eight bytes that the scanner takes at
- * once; every accepted text cut at every length; numbers at the limits of
- * PostgreSQL's numeric (the expectations were taken from a real server).
+ * longer ones, at every place within the bytes, eight or sixteen, that the
+ * scanner takes at once; every accepted text cut at every length; numbers at
+ * the limits of PostgreSQL's numeric (the expectations were taken from a real
+ * server).
  *
  * Every input is a block of exactly its size, so that AddressSanitizer sees a
  * byte read too far. One process, no files; tests/unit/Makefile.
@@ -286,15 +287,15 @@ static void test_refused(void **state)
 static void test_every_byte(void **state)
 {
     hp_json_status_t status, expected;
-    char text[32];
+    char text[80];
     size_t before, behind, len, offset;
     int c;
 
     (void)state;
 
     for (c = 0; c < 256; c++) {
-        for (before = 0; before < 10; before++) {
-            for (behind = 0; behind < 10; behind += 3) {
+        for (before = 0; before < 34; before++) {
+            for (behind = 0; behind < 34; behind += 3) {
                 len = 0;
                 text[len++] = '"';
                 memset(text + len, 'x', before);
