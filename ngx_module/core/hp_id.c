@@ -30,18 +30,53 @@
 
 #include "hp_char.h"
 
-static void add_text(SHA256_CTX *sha, hp_str_t text)
+/* Short pieces are collected, so that libcrypto gets them in one: a call of it
+ * costs more than a copy, and so do blocks one by one. */
+typedef struct {
+    SHA256_CTX sha;
+    size_t held;
+    unsigned char piece[512];
+} hash_t;
+
+static void hash_begin(hash_t *hash)
+{
+    SHA256_Init(&hash->sha);
+    hash->held = 0;
+}
+
+static void hash_add(hash_t *hash, const void *data, size_t len)
+{
+    if (len > sizeof(hash->piece) - hash->held) {
+        SHA256_Update(&hash->sha, hash->piece, hash->held);
+        hash->held = 0;
+
+        if (len > sizeof(hash->piece)) {
+            SHA256_Update(&hash->sha, data, len);
+            return;
+        }
+    }
+
+    if (len != 0) {
+        memcpy(hash->piece + hash->held, data, len);
+        hash->held += len;
+    }
+}
+
+static void hash_add_text(hash_t *hash, hp_str_t text)
 {
     unsigned char len[2];
 
     len[0] = (unsigned char)(text.len & 0xff);
     len[1] = (unsigned char)(text.len >> 8 & 0xff);
 
-    SHA256_Update(sha, len, sizeof(len));
+    hash_add(hash, len, sizeof(len));
+    hash_add(hash, text.data, text.len);
+}
 
-    if (text.len != 0) {
-        SHA256_Update(sha, text.data, text.len);
-    }
+static void hash_end(unsigned char digest[SHA256_DIGEST_LENGTH], hash_t *hash)
+{
+    SHA256_Update(&hash->sha, hash->piece, hash->held);
+    SHA256_Final(digest, &hash->sha);
 }
 
 static void set_version(unsigned char id[HP_UUID_SIZE], unsigned version)
@@ -56,14 +91,14 @@ void hp_operation_id(unsigned char id[HP_UUID_SIZE], hp_str_t tenant,
     static const char label[] = "hotpath/operation/1"; /* with its zero byte */
 
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256_CTX sha;
+    hash_t hash;
 
-    SHA256_Init(&sha);
-    SHA256_Update(&sha, label, sizeof(label));
-    add_text(&sha, tenant);
-    add_text(&sha, route);
-    add_text(&sha, key);
-    SHA256_Final(digest, &sha);
+    hash_begin(&hash);
+    hash_add(&hash, label, sizeof(label));
+    hash_add_text(&hash, tenant);
+    hash_add_text(&hash, route);
+    hash_add_text(&hash, key);
+    hash_end(digest, &hash);
 
     memcpy(id, digest, HP_UUID_SIZE);
     set_version(id, 8);
@@ -142,16 +177,12 @@ int hp_uuid_parse(unsigned char id[HP_UUID_SIZE], hp_str_t text)
 void hp_fingerprint(unsigned char fp[HP_FINGERPRINT_SIZE], hp_str_t type,
                     hp_str_t payload)
 {
-    SHA256_CTX sha;
+    hash_t hash;
 
-    SHA256_Init(&sha);
-    add_text(&sha, type);
-
-    if (payload.len != 0) {
-        SHA256_Update(&sha, payload.data, payload.len);
-    }
-
-    SHA256_Final(fp, &sha);
+    hash_begin(&hash);
+    hash_add_text(&hash, type);
+    hash_add(&hash, payload.data, payload.len);
+    hash_end(fp, &hash);
 }
 
 uint32_t hp_partition(hp_str_t tenant, hp_str_t partition_key,
