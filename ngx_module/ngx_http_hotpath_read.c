@@ -39,6 +39,8 @@ typedef struct {
 static ngx_int_t ngx_http_hotpath_read_wanted(ngx_http_request_t *r,
     ngx_http_hotpath_loc_conf_t *lcf, ngx_http_hotpath_wanted_t *wanted,
     ngx_http_hotpath_problem_e *problem);
+static uint64_t ngx_http_hotpath_read_next(ngx_http_request_t *r,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *tenant);
 static ngx_int_t ngx_http_hotpath_read_join(ngx_http_request_t *r,
     ngx_http_hotpath_read_ctx_t *ctx, ngx_http_hotpath_wanted_t *wanted,
     ngx_uint_t force);
@@ -56,7 +58,9 @@ ngx_int_t
 ngx_http_hotpath_read_handler(ngx_http_request_t *r)
 {
     u_char                        buffer[NGX_HTTP_HOTPATH_ZONE_KEY_MAX];
+    uint64_t                      next;
     ngx_int_t                     rc;
+    ngx_http_hotpath_cache_t     *cache;
     ngx_http_hotpath_wanted_t     wanted;
     ngx_http_hotpath_problem_e    problem;
     ngx_http_hotpath_loc_conf_t  *lcf;
@@ -84,8 +88,71 @@ ngx_http_hotpath_read_handler(ngx_http_request_t *r)
         return ngx_http_hotpath_problem(r, problem);
     }
 
-    return wanted.model->page ? ngx_http_hotpath_list(r, &wanted)
-                              : ngx_http_hotpath_read_through(r, &wanted);
+    if (wanted.model->page) {
+        return ngx_http_hotpath_list(r, &wanted);
+    }
+
+    if (r->header_in == NULL || r->header_in->pos == r->header_in->last) {
+        return ngx_http_hotpath_read_through(r, &wanted);
+    }
+
+    /* While this one is answered, what the next will want comes nearer. */
+
+    cache = lcf->model->rules.cache;
+    next = ngx_http_hotpath_read_next(r, lcf, &wanted.tenant);
+
+    rc = ngx_http_hotpath_read_through(r, &wanted);
+
+    if (next) {
+        ngx_http_hotpath_cache_expected(cache, next);
+    }
+
+    return rc;
+}
+
+
+/* What a pipelined request, as it stands in the buffer, will look for, if it is
+ * for a document of the same model and tenant; 0: nobody can tell. No more than
+ * a guess, for ngx_http_hotpath_cache_expected() alone. */
+
+static uint64_t
+ngx_http_hotpath_read_next(ngx_http_request_t *r,
+    ngx_http_hotpath_loc_conf_t *lcf, ngx_str_t *tenant)
+{
+    u_char                     buffer[NGX_HTTP_HOTPATH_ZONE_KEY_MAX];
+    size_t                     len;
+    ngx_buf_t                 *b;
+    ngx_str_t                  key, zone_key;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    b = r->header_in;
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    /* the method and the location's name, as they stand in this one's line */
+    len = r->method_name.len + 1 + clcf->name.len;
+
+    if (lcf->key
+        || len > r->request_line.len
+        || len >= (size_t) (b->last - b->pos)
+        || ngx_memcmp(b->pos, r->request_line.data, len) != 0)
+    {
+        return 0;
+    }
+
+    key.data = b->pos + len;
+
+    for (key.len = 0; key.data[key.len] != ' '; key.len++) {
+        if (key.len == HP_DOC_KEY_MAX
+            || key.data + key.len + 1 == b->last)
+        {
+            return 0;
+        }
+    }
+
+    zone_key.data = buffer;
+    ngx_http_hotpath_zone_key(&zone_key, &lcf->model->name, tenant, &key);
+
+    return ngx_http_hotpath_cache_expect(lcf->model->rules.cache, &zone_key);
 }
 
 
