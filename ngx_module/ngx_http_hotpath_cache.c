@@ -99,9 +99,12 @@
     (NGX_HTTP_HOTPATH_CACHE_CELL                                              \
      - offsetof(ngx_http_hotpath_cache_cell_t, u.bytes))
 
-/* What is written under a lock and looked at by anybody. */
+/* What is written under a lock and looked at by anybody: on purpose, or where
+ * it is what a cell holds now, and a reader is not yet out of what it held. */
+#define ngx_http_hotpath_cache_set(p, n)                                      \
+    __atomic_store_n(p, n, __ATOMIC_RELAXED)
 #define ngx_http_hotpath_cache_add(p, n)                                      \
-    __atomic_store_n(p, *(p) + (n), __ATOMIC_RELAXED)
+    ngx_http_hotpath_cache_set(p, *(p) + (n))
 
 #if defined(__SANITIZE_THREAD__)
 #define NGX_HTTP_HOTPATH_CACHE_TSAN  1
@@ -951,14 +954,14 @@ ngx_http_hotpath_cache_empty(ngx_http_hotpath_cache_stripe_t *stripe)
     ngx_uint_t  i;
 
     stripe->free = NGX_HTTP_HOTPATH_CACHE_NIL;
-    __atomic_store_n(&stripe->nfree, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&stripe->used, 0, __ATOMIC_RELAXED);
+    ngx_http_hotpath_cache_set(&stripe->nfree, 0);
+    ngx_http_hotpath_cache_set(&stripe->used, 0);
 
     for (i = 0; i < 2; i++) {
         stripe->queue[i].newest = NGX_HTTP_HOTPATH_CACHE_NIL;
         stripe->queue[i].oldest = NGX_HTTP_HOTPATH_CACHE_NIL;
         stripe->queue[i].cells = 0;
-        __atomic_store_n(&stripe->queue[i].entries, 0, __ATOMIC_RELAXED);
+        ngx_http_hotpath_cache_set(&stripe->queue[i].entries, 0);
     }
 }
 
@@ -2346,11 +2349,13 @@ ngx_http_hotpath_cache_link_locked(ngx_http_hotpath_cache_place_t *place,
     cell = &place->cells[n];
 
     cell->queue = which;
-    cell->u.head.entry.newer = NGX_HTTP_HOTPATH_CACHE_NIL;
-    cell->u.head.entry.older = queue->newest;
+    ngx_http_hotpath_cache_set(&cell->u.head.entry.newer,
+                               NGX_HTTP_HOTPATH_CACHE_NIL);
+    ngx_http_hotpath_cache_set(&cell->u.head.entry.older, queue->newest);
 
     if (queue->newest != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[queue->newest].u.head.entry.newer = n;
+        ngx_http_hotpath_cache_set(
+                         &place->cells[queue->newest].u.head.entry.newer, n);
 
     } else {
         queue->oldest = n;
@@ -2368,6 +2373,7 @@ static void
 ngx_http_hotpath_cache_relink_locked(ngx_http_hotpath_cache_place_t *place,
     uint32_t was, uint32_t n)
 {
+    uint32_t                         newer, older;
     ngx_http_hotpath_cache_cell_t   *cell, *old;
     ngx_http_hotpath_cache_queue_t  *queue;
 
@@ -2380,19 +2386,22 @@ ngx_http_hotpath_cache_relink_locked(ngx_http_hotpath_cache_place_t *place,
                      __ATOMIC_RELAXED);
 
     cell->queue = old->queue;
-    cell->u.head.entry.newer = old->u.head.entry.newer;
-    cell->u.head.entry.older = old->u.head.entry.older;
+    newer = old->u.head.entry.newer;
+    older = old->u.head.entry.older;
 
-    if (cell->u.head.entry.newer != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[cell->u.head.entry.newer].u.head.entry.older = n;
+    ngx_http_hotpath_cache_set(&cell->u.head.entry.newer, newer);
+    ngx_http_hotpath_cache_set(&cell->u.head.entry.older, older);
 
+    if (newer != NGX_HTTP_HOTPATH_CACHE_NIL) {
+        ngx_http_hotpath_cache_set(&place->cells[newer].u.head.entry.older,
+                                   n);
     } else {
         queue->newest = n;
     }
 
-    if (cell->u.head.entry.older != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[cell->u.head.entry.older].u.head.entry.newer = n;
-
+    if (older != NGX_HTTP_HOTPATH_CACHE_NIL) {
+        ngx_http_hotpath_cache_set(&place->cells[older].u.head.entry.newer,
+                                   n);
     } else {
         queue->oldest = n;
     }
@@ -2415,14 +2424,16 @@ ngx_http_hotpath_cache_unlink_locked(ngx_http_hotpath_cache_place_t *place,
     queue = &place->stripe->queue[cell->queue];
 
     if (entry->newer != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[entry->newer].u.head.entry.older = entry->older;
+        ngx_http_hotpath_cache_set(
+                  &place->cells[entry->newer].u.head.entry.older, entry->older);
 
     } else {
         queue->newest = entry->older;
     }
 
     if (entry->older != NGX_HTTP_HOTPATH_CACHE_NIL) {
-        place->cells[entry->older].u.head.entry.newer = entry->newer;
+        ngx_http_hotpath_cache_set(
+                  &place->cells[entry->older].u.head.entry.newer, entry->newer);
 
     } else {
         queue->oldest = entry->newer;

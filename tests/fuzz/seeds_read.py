@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes the first corpus of the read path's fuzzers: seeds_read.py DIRECTORY.
 
-One job: DIRECTORY/http, /cursor, /param and /purge, one small file per seed.
-The first byte of an http seed chooses the grammar (fuzz_http.c); a param seed
-is a rule, a value and a document with zero bytes between (fuzz_param.c); a
-cursor seed is a payload (hp_cursor.h); a purge seed is a body (hp_purge.h).
-Existing files of a corpus stay.
+One job: DIRECTORY/http, /cursor, /param, /purge and /cache, one small file per
+seed. The first byte of an http seed chooses the grammar (fuzz_http.c); a param
+seed is a rule, a value and a document with zero bytes between (fuzz_param.c); a
+cursor seed is a payload (hp_cursor.h); a purge seed is a body (hp_purge.h); a
+cache seed is a row of operations (tests/unit/cache_model.h). Existing files of a
+corpus stay.
 """
 
 import pathlib
@@ -57,6 +58,16 @@ PURGE = (
     b'"redis":2,"error":"zone_busy"}',
 )
 
+CACHE = (
+    bytes(number * 37 + 7 & 255 for number in range(900)),
+    bytes(range(256)) * 4,
+    # puts of many keys into the smallest zone; then purges, walks and gets
+    b"\x05" + b"".join(bytes((12, 200, 0, number, 9, number, 8))
+                       for number in range(255)),
+    b"\x0a" + b"".join(bytes((14, number, 1, 3, number, 5, number, 6, 65, 0, 3))
+                       for number in range(90)),
+)
+
 
 def main():
     if len(sys.argv) != 2:
@@ -68,6 +79,7 @@ def main():
         "cursor": CURSOR,
         "param": [b"\0".join(pieces) for pieces in PARAM],
         "purge": PURGE,
+        "cache": CACHE,
     }
     for name, seeds in corpus.items():
         folder = pathlib.Path(sys.argv[1]) / name

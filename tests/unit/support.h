@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "hp_base.h"
+#include "random.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -74,18 +75,6 @@ static inline void assert_same(hp_str_t got, hp_str_t expected)
     if (expected.len != 0) {
         assert_memory_equal(got.data, expected.data, expected.len);
     }
-}
-
-static inline uint64_t next_random(uint64_t *state)
-{
-    uint64_t z;
-
-    /* splitmix64 */
-    *state += 0x9e3779b97f4a7c15u;
-    z = *state;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
 }
 
 /* schemas/golden/<name>; the caller frees it with cJSON_Delete(). */
