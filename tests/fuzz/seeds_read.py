@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Writes the first corpus of the read path's fuzzers: seeds_read.py DIRECTORY.
 
-One job: DIRECTORY/http, /cursor, /param, /purge and /cache, one small file per
-seed. The first byte of an http seed chooses the grammar (fuzz_http.c); a param
-seed is a rule, a value and a document with zero bytes between (fuzz_param.c); a
+One job: DIRECTORY/http, /cursor, /param, /purge, /cache: a small file a seed.
+The first byte of an http seed chooses the grammar (fuzz_http.c); a param seed
+is a rule, a value and a document with zero bytes between (fuzz_param.c); a
 cursor seed is a payload (hp_cursor.h); a purge seed is a body (hp_purge.h); a
-cache seed is a row of operations (tests/unit/cache_model.h). Existing files of a
-corpus stay.
+cache seed is a row of operations (cache_model.h). Existing files stay.
 """
 
 import pathlib
