@@ -30,7 +30,8 @@ location /second/ { hotpath_read prices; hotpath_cache second ttl=5m; }
 
 # A Postgres that stands still is waited for longer than a zone is.
 STACK = {"http": HTTP, "server": SERVER, "backends": lambda text: text.replace(
-    "connections=4;", "connections=4 timeout=30s;")}
+    "dbname=hotpath", "dbname=hotpath connect_timeout=30").replace(
+        "connections=4;", "connections=4 timeout=30s;")}
 
 
 def key():
