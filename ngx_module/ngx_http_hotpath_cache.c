@@ -31,10 +31,10 @@
  *
  * Runs in workers (all but the directive) and, while a configuration is read,
  * in the master. Never blocks, never calls the system under the lock. Tests:
- * tests/unit/test_cache.c; speed: tests/bench/cache.c; hit ratios:
- * tests/bench/eviction.c. Long because readers without a lock and writers under
- * one are correct only together: the order of their stores and loads is to be
- * checked in one place.
+ * tests/unit/test_cache*.c, cache_threads.c and tests/fuzz/fuzz_cache.c; speed:
+ * tests/bench/cache.c and million.py; hit ratios: tests/bench/eviction.c. Long
+ * because readers without a lock and writers under one are correct only
+ * together: the order of their stores and loads is to be checked in one place.
  */
 #include "ngx_http_hotpath_cache.h"
 #include "core/hp_http.h"

@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <signal.h>
 
 #include "nginx_shim.h"
 #include "random.h"
@@ -90,6 +92,26 @@ static inline ngx_http_hotpath_cache_t *make_zone(const char *zone,
     /* every run the same */
     cache->seed = cache->region->seed = 4711;
     return cache;
+}
+
+/* A process that works on the zone, and does not outlive this one. */
+static inline pid_t start(void (*body)(ngx_http_hotpath_cache_t *, uint64_t),
+                          ngx_http_hotpath_cache_t *cache, uint64_t argument)
+{
+    pid_t pid;
+
+    pid = fork();
+    CHECK(pid >= 0);
+
+    if (pid == 0) {
+        /* a test that fails leaves nobody behind */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        ngx_pid = getpid();
+        body(cache, argument);
+        _exit(0);
+    }
+
+    return pid;
 }
 
 static inline void drop_zone(void)
@@ -176,6 +198,16 @@ static inline int copy_is(const ngx_http_hotpath_copy_t *copy, uint64_t key,
            body_is(copy, key, version) && (copy->codings & copy->coding) &&
            (copy->codings & ~extra) == (codings_of(key, version) & ~extra) &&
            copy->meta.modified_us == (int64_t)version - 5;
+}
+
+/* The times are those of make_meta(), or of one that was purged hard. */
+static inline int times_are(const ngx_http_hotpath_cache_meta_t *meta)
+{
+    return meta->stored_ms == 1000 &&
+           ((meta->fresh_ms == 2000 && meta->revalidate_ms == 2500 &&
+             meta->stale_ms == 3000) ||
+            (meta->fresh_ms == 0 && meta->revalidate_ms == 0 &&
+             meta->stale_ms == 0 && !meta->trusted));
 }
 
 /* Keys of different lengths, some longer than a cell. */

@@ -11,7 +11,6 @@
  */
 #include "support.h"
 
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "cache_zone.h"
@@ -691,25 +690,6 @@ static void test_reload(void **state)
     assert_non_null(strstr(shim_message, "layout"));
 
     drop_zone();
-}
-
-static pid_t start(void (*body)(ngx_http_hotpath_cache_t *, uint64_t),
-                   ngx_http_hotpath_cache_t *cache, uint64_t argument)
-{
-    pid_t pid;
-
-    pid = fork();
-    assert_true(pid >= 0);
-
-    if (pid == 0) {
-        /* a test that fails leaves nobody behind */
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        ngx_pid = getpid();
-        body(cache, argument);
-        _exit(0);
-    }
-
-    return pid;
 }
 
 static void hold_lock(ngx_http_hotpath_cache_t *cache, uint64_t fd)

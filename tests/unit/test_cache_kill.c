@@ -7,8 +7,9 @@
  * trace-pc, which calls __sanitizer_cov_trace_pc() at the begin of each block,
  * and the one to die counts these calls, while it holds a lock, to a number
  * that moves through the whole operation. Some are stopped there instead and
- * led on by ptrace, an instruction at a time, so that they also die within a
- * block. Then writers that are killed at whatever instant it is.
+ * led on by ptrace, an instruction at a time, with a look at the zone after
+ * each, so that they also die within a block. Then writers that are killed at
+ * whatever instant it is.
  *
  * No reader may ever see a byte of another document, another part or another
  * version, and every writer that lives must get every stripe's lock again. Each
@@ -17,7 +18,6 @@
 #include "support.h"
 
 #include <sched.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
@@ -73,25 +73,6 @@ UNCOUNTED void __sanitizer_cov_trace_pc(void)
     } else {
         kill(getpid(), SIGKILL);
     }
-}
-
-static pid_t start(void (*body)(ngx_http_hotpath_cache_t *, uint64_t),
-                   ngx_http_hotpath_cache_t *cache, uint64_t argument)
-{
-    pid_t pid;
-
-    pid = fork();
-    assert_true(pid >= 0);
-
-    if (pid == 0) {
-        /* a test that fails leaves nobody behind */
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        ngx_pid = getpid();
-        body(cache, argument);
-        _exit(0);
-    }
-
-    return pid;
 }
 
 static void finish(pid_t pid)
@@ -159,7 +140,8 @@ static void hammer_read(ngx_http_hotpath_cache_t *cache, uint64_t seed)
             continue;
         }
 
-        if (!copy_is(&copy, n, HP_CODING_GZIP | HP_CODING_BR)) {
+        if (!copy_is(&copy, n, HP_CODING_GZIP | HP_CODING_BR) ||
+            !times_are(&copy.meta)) {
             _exit(2);
         }
 
@@ -220,7 +202,8 @@ static void read_until_stopped(ngx_http_hotpath_cache_t *cache, uint64_t seed)
             continue;
         }
 
-        if (!copy_is(&copy, n, HP_CODING_GZIP | HP_CODING_BR)) {
+        if (!copy_is(&copy, n, HP_CODING_GZIP | HP_CODING_BR) ||
+            !times_are(&copy.meta)) {
             _exit(2);
         }
 
@@ -381,6 +364,7 @@ static void die_led(ngx_http_hotpath_cache_t *cache, uint64_t at)
 /* 1 where it died in there; steps: instructions behind the begin of a block. */
 static int kill_at(ngx_http_hotpath_cache_t *cache, uint64_t at, unsigned steps)
 {
+    ngx_http_hotpath_copy_t copy;
     int status;
     pid_t pid;
 
@@ -391,6 +375,12 @@ static int kill_at(ngx_http_hotpath_cache_t *cache, uint64_t at, unsigned steps)
 
         if (!WIFSTOPPED(status)) {
             break;
+        }
+
+        /* as it is between these two instructions */
+        if (get_coded(cache, task.n, steps % 8, &copy) == NGX_OK) {
+            assert_true(copy_is(&copy, task.n, HP_CODING_GZIP | HP_CODING_BR));
+            assert_true(times_are(&copy.meta));
         }
 
         if (steps-- == 0) {
@@ -450,7 +440,8 @@ static void test_killed_at_each_block(void **state)
             task.version = 2000000 + total++ * 2;
             at = 1 + longest[task.kind] * i / BLOCKS_PER_KIND;
             killed += (uint64_t)kill_at(
-                cache, at, i % 3 ? 0 : 1 + next_random(&seed) % 40);
+                cache, at,
+                i % 3 && task.kind != PURGE ? 0 : 1 + next_random(&seed) % 40);
 
             if (i % 8 == 0) {
                 write_surely(cache, 5000 + next_random(&seed) % 64,
