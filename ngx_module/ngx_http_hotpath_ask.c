@@ -54,6 +54,8 @@ ngx_http_hotpath_ask(ngx_http_request_t *r, ngx_http_hotpath_relay_ctx_t *ctx,
 {
     uint64_t  now_us;
 
+    ctx->role = role;
+
     if (role != ngx_http_hotpath_relay_renew) {
         ngx_http_hotpath_count(OUTPUT_MISS);
     }
@@ -61,8 +63,6 @@ ngx_http_hotpath_ask(ngx_http_request_t *r, ngx_http_hotpath_relay_ctx_t *ctx,
     if (ngx_http_hotpath_ask_keep(r, ctx) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    ctx->role = role;
 
     /* whoever asked later has the newer answer, also where the clock was set
      * back since the last one */
@@ -179,8 +179,7 @@ ngx_http_hotpath_ask_renew(ngx_http_request_t *r,
         r->keepalive = 0;
     }
 
-    return ngx_http_hotpath_ask(sr, ctx,
-                                       ngx_http_hotpath_relay_renew)
+    return ngx_http_hotpath_ask(sr, ctx, ngx_http_hotpath_relay_renew)
            == NGX_DECLINED ? NGX_OK : NGX_ERROR;
 }
 

@@ -301,9 +301,7 @@ ngx_http_hotpath_output_look(ngx_http_request_t *r,
         {
             ngx_http_hotpath_count(OUTPUT_REVALIDATED);
 
-            if (ngx_http_hotpath_ask_renew(r, lcf, variant, &copy)
-                != NGX_OK)
-            {
+            if (ngx_http_hotpath_ask_renew(r, lcf, variant, &copy) != NGX_OK) {
                 return NGX_HTTP_INTERNAL_SERVER_ERROR;
             }
 
