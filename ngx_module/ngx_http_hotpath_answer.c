@@ -36,6 +36,8 @@ static ngx_http_hotpath_problem_t  ngx_http_hotpath_problems[] = {
 static ngx_str_t  ngx_http_hotpath_problem_type =
     ngx_string("application/problem+json");
 
+ngx_str_t  ngx_http_hotpath_type_json = ngx_string("application/json");
+
 ngx_str_t  ngx_http_hotpath_allow_get = ngx_string("GET, HEAD");
 
 

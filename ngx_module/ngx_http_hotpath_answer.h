@@ -140,6 +140,7 @@ ngx_int_t ngx_http_hotpath_refuse(ngx_http_request_t *r,
 ngx_int_t ngx_http_hotpath_refuse_method(ngx_http_request_t *r,
     ngx_str_t *allow);
 
+extern ngx_str_t  ngx_http_hotpath_type_json;
 extern ngx_str_t  ngx_http_hotpath_allow_get;
 
 /* A field whose key and value the caller sets; NULL: no memory. */

@@ -75,6 +75,7 @@ ALLOWED = {
     "warm": ANY,
     "read": ANY,
     "request": ANY,
+    "status": ANY,
     "health": ANY,
     "module": ANY,
 }
