@@ -185,21 +185,61 @@ ngx_http_hotpath_problem_with(ngx_http_request_t *r,
         }
     }
 
-    body.data = ngx_pnalloc(r->pool, 160 + 2 * row->code.len + row->title.len
-                                     + members->len);
+    body.data = ngx_pnalloc(r->pool,
+                            ngx_http_hotpath_problem_size(problem, members));
     if (body.data == NULL) {
         return NGX_ERROR;
     }
 
-    body.len = ngx_sprintf(body.data, "{\"type\":\"urn:hotpath:problem:%V\","
-                           "\"title\":\"%V\",\"status\":%ui,"
-                           "\"code\":\"%V\"%V}",
-                           &row->code, &row->title, row->status, &row->code,
-                           members)
+    body.len = ngx_http_hotpath_problem_write(body.data, problem, members)
                - body.data;
 
     return ngx_http_hotpath_send(r, row->status,
                                  &ngx_http_hotpath_problem_type, &body);
+}
+
+
+ngx_int_t
+ngx_http_hotpath_problem_members(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *members)
+{
+    return ngx_http_hotpath_problem_with(r, problem, members,
+                                ngx_http_hotpath_problems[problem].retry_s);
+}
+
+
+size_t
+ngx_http_hotpath_problem_size(ngx_http_hotpath_problem_e problem,
+    ngx_str_t *members)
+{
+    ngx_http_hotpath_problem_t  *row;
+
+    row = &ngx_http_hotpath_problems[problem];
+
+    return 160 + 2 * row->code.len + row->title.len + members->len;
+}
+
+
+u_char *
+ngx_http_hotpath_problem_write(u_char *p, ngx_http_hotpath_problem_e problem,
+    ngx_str_t *members)
+{
+    ngx_http_hotpath_problem_t  *row;
+
+    row = &ngx_http_hotpath_problems[problem];
+
+    return ngx_sprintf(p, "{\"type\":\"urn:hotpath:problem:%V\","
+                       "\"title\":\"%V\",\"status\":%ui,"
+                       "\"code\":\"%V\"%V}",
+                       &row->code, &row->title, row->status, &row->code,
+                       members);
+}
+
+
+ngx_uint_t
+ngx_http_hotpath_problem_status(ngx_http_hotpath_problem_e problem)
+{
+    return ngx_http_hotpath_problems[problem].status;
 }
 
 

@@ -77,7 +77,85 @@
       "The method is not allowed here")                                       \
     X(BODY_TOO_LARGE, "body_too_large", 413, 0, "The body is too large")      \
     X(CONTENT_TYPE_UNSUPPORTED, "content_type_unsupported", 415, 0,           \
-      "The content type must be application/json")                            \
+      "The content type is none that events are taken in")                    \
+    X(LENGTH_REQUIRED, "length_required", 411, 0,                             \
+      "The body needs a Content-Length, or chunks")                           \
+    X(CONTENT_TYPE_INVALID, "content_type_invalid", 400, 0,                   \
+      "Content-Type is not a media type")                                     \
+    X(CHARSET_UNSUPPORTED, "charset_unsupported", 415, 0,                     \
+      "The charset must be utf-8")                                            \
+    X(CONTENT_ENCODING_UNSUPPORTED, "content_encoding_unsupported", 415, 0,   \
+      "The content coding must be gzip")                                      \
+    X(BODY_ENCODING_INVALID, "body_encoding_invalid", 400, 0,                 \
+      "The body is not what its content coding says")                         \
+    X(BODY_MEMORY_FULL, "body_memory_full", 503, 1,                           \
+      "Too many bodies are being received")                                   \
+    X(BATCH_NOT_ARRAY, "batch_not_array", 400, 0,                             \
+      "The batch is not a JSON array")                                        \
+    X(BATCH_TOO_MANY, "batch_too_many", 413, 0,                               \
+      "The batch has too many events")                                        \
+    X(KEY_ON_BATCH, "idempotency_key_on_batch", 400, 0,                       \
+      "A batch has no key of its own, each event has one")                    \
+    X(EVENT_TOO_LARGE, "event_too_large", 413, 0, "The event is too large")   \
+    X(CE_NOT_OBJECT, "ce_not_object", 400, 0,                                 \
+      "A CloudEvent must be a JSON object")                                   \
+    X(CE_SPECVERSION, "ce_specversion_unsupported", 400, 0,                   \
+      "specversion must be 1.0")                                              \
+    X(CE_ATTRIBUTE_NAME, "ce_attribute_name", 400, 0,                         \
+      "No attribute may have such a name")                                    \
+    X(CE_ATTRIBUTE_DUPLICATE, "ce_attribute_duplicate", 400, 0,               \
+      "An attribute appears twice")                                           \
+    X(CE_ATTRIBUTE_REQUIRED, "ce_attribute_required", 400, 0,                 \
+      "A required attribute is missing")                                      \
+    X(CE_ATTRIBUTE_TYPE, "ce_attribute_type", 400, 0,                         \
+      "An attribute is not of its type")                                      \
+    X(CE_ATTRIBUTE_VALUE, "ce_attribute_value", 400, 0,                       \
+      "An attribute has not the form that it must have")                      \
+    X(CE_ATTRIBUTE_ENCODING, "ce_attribute_encoding", 400, 0,                 \
+      "An attribute is not encoded as it must be")                            \
+    X(CE_ATTRIBUTES_TOO_MANY, "ce_attributes_too_many", 400, 0,               \
+      "The event has too many attributes")                                    \
+    X(CE_ATTRIBUTES_TOO_LARGE, "ce_attributes_too_large", 400, 0,             \
+      "The attributes are too long")                                          \
+    X(CE_DATA_DUPLICATE, "ce_data_duplicate", 400, 0,                         \
+      "The event has its data twice")                                         \
+    X(CE_DATA_TYPE, "ce_data_type", 400, 0, "The data must be a string")      \
+    X(CE_DATA_BASE64, "ce_data_base64", 400, 0, "data_base64 is not base64")  \
+    X(EVENT_TYPE_UNKNOWN, "event_type_unknown", 422, 0,                       \
+      "No schema is known for this type of event")                            \
+    X(SCHEMA_FALSE, "schema_false", 422, 0, "Nothing is allowed here")        \
+    X(SCHEMA_TYPE, "schema_type", 422, 0, "A value is not of its type")       \
+    X(SCHEMA_ENUM, "schema_enum", 422, 0,                                     \
+      "A value is none of those allowed")                                     \
+    X(SCHEMA_CONST, "schema_const", 422, 0,                                   \
+      "A value is not the one allowed")                                       \
+    X(SCHEMA_MINIMUM, "schema_minimum", 422, 0, "A number is too small")      \
+    X(SCHEMA_MAXIMUM, "schema_maximum", 422, 0, "A number is too large")      \
+    X(SCHEMA_EXCLUSIVE_MINIMUM, "schema_exclusive_minimum", 422, 0,           \
+      "A number is too small")                                                \
+    X(SCHEMA_EXCLUSIVE_MAXIMUM, "schema_exclusive_maximum", 422, 0,           \
+      "A number is too large")                                                \
+    X(SCHEMA_MIN_LENGTH, "schema_min_length", 422, 0,                         \
+      "A string is too short")                                                \
+    X(SCHEMA_MAX_LENGTH, "schema_max_length", 422, 0,                         \
+      "A string is too long")                                                 \
+    X(SCHEMA_PATTERN, "schema_pattern", 422, 0,                               \
+      "A string does not match its pattern")                                  \
+    X(SCHEMA_FORMAT, "schema_format", 422, 0,                                 \
+      "A string is not of its format")                                        \
+    X(SCHEMA_MIN_ITEMS, "schema_min_items", 422, 0,                           \
+      "An array has too few items")                                           \
+    X(SCHEMA_MAX_ITEMS, "schema_max_items", 422, 0,                           \
+      "An array has too many items")                                          \
+    X(SCHEMA_MIN_PROPERTIES, "schema_min_properties", 422, 0,                 \
+      "An object has too few members")                                        \
+    X(SCHEMA_MAX_PROPERTIES, "schema_max_properties", 422, 0,                 \
+      "An object has too many members")                                       \
+    X(SCHEMA_REQUIRED, "schema_required", 422, 0, "A member is missing")      \
+    X(SCHEMA_ADDITIONAL, "schema_additional", 422, 0,                         \
+      "A member is not allowed")                                              \
+    X(SCHEMA_DUPLICATE, "schema_duplicate", 422, 0,                           \
+      "A member appears twice")                                               \
     X(RATE_LIMITED, "rate_limited", 429, 1, "Too many requests")              \
     X(TOO_MANY_IN_FLIGHT, "too_many_in_flight", 503, 1,                       \
       "Too many requests are being processed")                                \
@@ -128,6 +206,19 @@ ngx_int_t ngx_http_hotpath_problem_at(ngx_http_request_t *r,
  * the reason, which may be NULL, need no escapes in JSON. */
 ngx_int_t ngx_http_hotpath_problem_parameter(ngx_http_request_t *r,
     ngx_http_hotpath_problem_e problem, ngx_str_t *name, const char *reason);
+/* With any members, each with a comma before it. */
+ngx_int_t ngx_http_hotpath_problem_members(ngx_http_request_t *r,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *members);
+
+/* The document alone, for what answers with several; at p is room for
+ * ngx_http_hotpath_problem_size(). */
+size_t ngx_http_hotpath_problem_size(ngx_http_hotpath_problem_e problem,
+    ngx_str_t *members);
+u_char *ngx_http_hotpath_problem_write(u_char *p,
+    ngx_http_hotpath_problem_e problem, ngx_str_t *members);
+ngx_uint_t ngx_http_hotpath_problem_status(
+    ngx_http_hotpath_problem_e problem);
+
 ngx_int_t ngx_http_hotpath_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_str_t *type, ngx_str_t *body);
 

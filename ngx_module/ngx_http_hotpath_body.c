@@ -4,44 +4,74 @@
  * nginx's own buffered reading answers a body over the bound in HTML and spills
  * a long one into a temporary file, which is disk I/O in the event loop. So the
  * body is read unbuffered: the usual small one is there with the headers and
- * is used in place; a longer one is gathered piece by piece in the request's
- * pool, never more than max bytes. nginx keeps the time limits between pieces
- * (client_body_timeout) and closes what is left over by lingering. Owns the
- * gathered copy, in the request's pool. Never in here: a file, an unbounded
- * buffer. Test: tests/integration/test_write.py.
+ * is used in place; a longer one is gathered piece by piece, and one that was
+ * sent as gzip is decoded when it is whole, never more than the bound of
+ * either. An array of events has a bound of its own, so the bound is known
+ * with the first byte that is no white space. What is gathered or decoded lies
+ * in a pool that is gone before the request waits for anything, and all of a
+ * worker together is bounded. nginx keeps the time limits between pieces
+ * (client_body_timeout) and closes what is left over by lingering. Never in
+ * here: a file, an unbounded buffer. Tests: tests/integration/test_write.py,
+ * test_events.py.
  */
 
 
 #include "ngx_http_hotpath_body.h"
+#include "core/hp_gunzip.h"
 
 
 #define NGX_HTTP_HOTPATH_BODY_START  8192
+#define NGX_HTTP_HOTPATH_BODY_POOL   1024
 
 
 /* The context is the module's: its index is all that is needed of it. */
 extern ngx_module_t  ngx_http_hotpath_module;
 
 
+/* Bytes in one block, counted. */
 typedef struct {
-    ngx_http_hotpath_body_pt   handler;
-    ngx_http_hotpath_metric_e  refused;
-    size_t                     max;
-    u_char                    *data;
-    size_t                     len;
-    size_t                     size;
+    u_char                        *data;
+    size_t                         len;
+    size_t                         size;
+} ngx_http_hotpath_body_block_t;
+
+
+typedef struct {
+    ngx_http_hotpath_body_conf_t   conf;
+    ngx_http_hotpath_body_block_t  sent;
+    ngx_pool_t                    *pool;    /* NULL: all is in place */
+    size_t                         held;    /* bytes counted for this one */
+    size_t                         bound;   /* of the text; 0: not known */
 } ngx_http_hotpath_body_t;
 
 
 static void ngx_http_hotpath_body_begin(ngx_http_request_t *r);
 static void ngx_http_hotpath_body_more(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hotpath_body_gather(ngx_http_request_t *r,
-    ngx_http_hotpath_body_t *body);
+    ngx_http_hotpath_body_t *body, ngx_http_hotpath_problem_e *problem);
+static ngx_int_t ngx_http_hotpath_body_decode(ngx_http_request_t *r,
+    ngx_http_hotpath_body_t *body, hp_str_t *text,
+    ngx_http_hotpath_problem_e *problem);
+static ngx_int_t ngx_http_hotpath_body_grow(ngx_http_request_t *r,
+    ngx_http_hotpath_body_t *body, ngx_http_hotpath_body_block_t *block,
+    size_t size, ngx_http_hotpath_problem_e *problem);
+static size_t ngx_http_hotpath_body_bound(ngx_http_hotpath_body_t *body,
+    u_char *p, size_t len);
+static size_t ngx_http_hotpath_body_bound_sent(ngx_http_hotpath_body_t *body,
+    u_char *p, size_t len);
+static ngx_int_t ngx_http_hotpath_body_refusal(ngx_http_request_t *r,
+    ngx_int_t rc, ngx_http_hotpath_problem_e problem);
 static void ngx_http_hotpath_body_whole(ngx_http_request_t *r,
     ngx_http_hotpath_body_t *body);
+static void ngx_http_hotpath_body_free(void *data);
 
 
-static ngx_str_t  ngx_http_hotpath_body_json_type =
-    ngx_string("application/json");
+/* What all bodies of this worker hold together. */
+static size_t       ngx_http_hotpath_body_held;
+
+/* Of this worker, for one body after another; untouched until the first. */
+static hp_gunzip_t  ngx_http_hotpath_body_gunzip;
+
 
 static ngx_http_hotpath_problem_e  ngx_http_hotpath_body_problems[] = {
     NGX_HTTP_HOTPATH_PROBLEM_N,
@@ -71,11 +101,11 @@ ngx_http_hotpath_body_is_json(ngx_http_request_t *r)
     }
 
     type = &r->headers_in.content_type->value;
-    len = ngx_http_hotpath_body_json_type.len;
+    len = ngx_http_hotpath_type_json.len;
 
     return type->len >= len
            && ngx_strncasecmp(type->data,
-                              ngx_http_hotpath_body_json_type.data, len)
+                              ngx_http_hotpath_type_json.data, len)
               == 0
            && (type->len == len || type->data[len] == ';'
                || type->data[len] == ' ');
@@ -90,14 +120,16 @@ ngx_http_hotpath_body_problem(hp_json_status_t status)
 
 
 ngx_int_t
-ngx_http_hotpath_body_read(ngx_http_request_t *r, size_t max,
-    ngx_http_hotpath_metric_e refused, ngx_http_hotpath_body_pt handler)
+ngx_http_hotpath_body_read(ngx_http_request_t *r,
+    ngx_http_hotpath_body_conf_t *conf)
 {
     ngx_int_t                 rc;
     ngx_http_hotpath_body_t  *body;
 
-    if (r->headers_in.content_length_n > (off_t) max) {
-        ngx_http_hotpath_metrics_row[refused]++;
+    if (r->headers_in.content_length_n
+        > (off_t) ngx_max(conf->max, conf->list_max))
+    {
+        ngx_http_hotpath_metrics_row[conf->refused]++;
         return ngx_http_hotpath_refuse(r,
                                      NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
     }
@@ -107,9 +139,7 @@ ngx_http_hotpath_body_read(ngx_http_request_t *r, size_t max,
         return NGX_ERROR;
     }
 
-    body->handler = handler;
-    body->refused = refused;
-    body->max = max;
+    body->conf = *conf;
     ngx_http_set_ctx(r, body, ngx_http_hotpath_module);
 
     r->request_body_no_buffering = 1;
@@ -127,8 +157,11 @@ ngx_http_hotpath_body_read(ngx_http_request_t *r, size_t max,
 static void
 ngx_http_hotpath_body_begin(ngx_http_request_t *r)
 {
-    ngx_chain_t              *bufs;
-    ngx_http_hotpath_body_t  *body;
+    ngx_int_t                    rc;
+    ngx_buf_t                   *b;
+    ngx_chain_t                 *bufs;
+    ngx_http_hotpath_body_t     *body;
+    ngx_http_hotpath_problem_e   problem;
 
     body = ngx_http_get_module_ctx(r, ngx_http_hotpath_module);
 
@@ -140,15 +173,28 @@ ngx_http_hotpath_body_begin(ngx_http_request_t *r)
 
     bufs = r->request_body ? r->request_body->bufs : NULL;
 
-    if (bufs && bufs->next == NULL && ngx_buf_in_memory(bufs->buf)
-        && ngx_buf_size(bufs->buf) <= (off_t) body->max)
-    {
-        /* it came with the headers and is used where it is */
-        body->data = bufs->buf->pos;
-        body->len = bufs->buf->last - bufs->buf->pos;
+    if (bufs && bufs->next == NULL && ngx_buf_in_memory(bufs->buf)) {
+        b = bufs->buf;
 
-    } else if (bufs && ngx_http_hotpath_body_gather(r, body) != NGX_OK) {
-        return;
+        if ((size_t) (b->last - b->pos)
+            <= ngx_http_hotpath_body_bound_sent(body, b->pos,
+                                                b->last - b->pos))
+        {
+            /* it came with the headers and is used where it is */
+            body->sent.data = b->pos;
+            body->sent.len = b->last - b->pos;
+            bufs = NULL;
+        }
+    }
+
+    if (bufs) {
+        rc = ngx_http_hotpath_body_gather(r, body, &problem);
+
+        if (rc != NGX_OK) {
+            ngx_http_finalize_request(r,
+                               ngx_http_hotpath_body_refusal(r, rc, problem));
+            return;
+        }
     }
 
     ngx_http_hotpath_body_whole(r, body);
@@ -158,13 +204,18 @@ ngx_http_hotpath_body_begin(ngx_http_request_t *r)
 static void
 ngx_http_hotpath_body_more(ngx_http_request_t *r)
 {
-    ngx_int_t                 rc;
-    ngx_http_hotpath_body_t  *body;
+    ngx_int_t                    rc;
+    ngx_http_hotpath_body_t     *body;
+    ngx_http_hotpath_problem_e   problem;
 
     body = ngx_http_get_module_ctx(r, ngx_http_hotpath_module);
 
     for ( ;; ) {
-        if (ngx_http_hotpath_body_gather(r, body) != NGX_OK) {
+        rc = ngx_http_hotpath_body_gather(r, body, &problem);
+
+        if (rc != NGX_OK) {
+            ngx_http_finalize_request(r,
+                               ngx_http_hotpath_body_refusal(r, rc, problem));
             return;
         }
 
@@ -188,59 +239,58 @@ ngx_http_hotpath_body_more(ngx_http_request_t *r)
 }
 
 
-/* Takes over what was read; NGX_ERROR: the request has been finalized. */
+/* Takes over what was read. NGX_OK, NGX_DECLINED with *problem, NGX_ERROR. */
 
 static ngx_int_t
 ngx_http_hotpath_body_gather(ngx_http_request_t *r,
-    ngx_http_hotpath_body_t *body)
+    ngx_http_hotpath_body_t *body, ngx_http_hotpath_problem_e *problem)
 {
-    u_char       *data;
-    size_t        len, size;
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
+    size_t                          len, bound, size;
+    ngx_int_t                       rc;
+    ngx_buf_t                      *b;
+    ngx_chain_t                    *cl;
+    ngx_http_hotpath_body_block_t  *sent;
+
+    sent = &body->sent;
 
     for (cl = r->request_body->bufs; cl; cl = cl->next) {
         b = cl->buf;
         len = b->last - b->pos;
 
-        if (len > body->max - body->len) {
+        if (len == 0) {
+            continue;
+        }
+
+        bound = ngx_http_hotpath_body_bound_sent(body, b->pos, len);
+
+        if (sent->len + len > bound
+            || r->headers_in.content_length_n > (off_t) bound)
+        {
             r->request_body->bufs = NULL;
-            ngx_http_hotpath_metrics_row[body->refused]++;
-            ngx_http_finalize_request(r, ngx_http_hotpath_problem(r,
-                                    NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE));
-            return NGX_ERROR;
+            *problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE;
+            return NGX_DECLINED;
         }
 
-        if (len > body->size - body->len) {
-            size = ngx_max(body->size * 2, NGX_HTTP_HOTPATH_BODY_START);
+        if (len > sent->size - sent->len) {
+            size = ngx_max(sent->size * 2, NGX_HTTP_HOTPATH_BODY_START);
+            size = ngx_max(size, sent->len + len);
 
-            while (size < body->len + len) {
-                size *= 2;
+            if (r->headers_in.content_length_n >= (off_t) (sent->len + len)) {
+                size = ngx_min(size,
+                               (size_t) r->headers_in.content_length_n);
             }
 
-            if (r->headers_in.content_length_n > (off_t) body->len) {
-                size = (size_t) r->headers_in.content_length_n;
-            }
+            rc = ngx_http_hotpath_body_grow(r, body, sent, size, problem);
 
-            data = ngx_palloc(r->pool, size);
-            if (data == NULL) {
-                ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-                return NGX_ERROR;
+            if (rc != NGX_OK) {
+                r->request_body->bufs = NULL;
+                return rc;
             }
-
-            if (body->len) {
-                ngx_memcpy(data, body->data, body->len);
-            }
-
-            body->data = data;
-            body->size = size;
         }
 
-        if (len) {
-            ngx_memcpy(body->data + body->len, b->pos, len);
-            body->len += len;
-            b->pos = b->last;
-        }
+        ngx_memcpy(sent->data + sent->len, b->pos, len);
+        sent->len += len;
+        b->pos = b->last;
     }
 
     r->request_body->bufs = NULL;
@@ -249,19 +299,227 @@ ngx_http_hotpath_body_gather(ngx_http_request_t *r,
 }
 
 
+/* As gather. A text that passes its bound has cost the bound and one byte. */
+
+static ngx_int_t
+ngx_http_hotpath_body_decode(ngx_http_request_t *r,
+    ngx_http_hotpath_body_t *body, hp_str_t *text,
+    ngx_http_hotpath_problem_e *problem)
+{
+    size_t                          len, bound, size;
+    hp_str_t                        sent;
+    ngx_int_t                       rc;
+    hp_gunzip_status_t              status;
+    ngx_http_hotpath_body_block_t   whole;
+
+    sent.data = body->sent.data;
+    sent.len = body->sent.len;
+
+    ngx_memzero(&whole, sizeof(ngx_http_hotpath_body_block_t));
+
+    bound = body->conf.max;
+    status = hp_gunzip_begin(&ngx_http_hotpath_body_gunzip, sent);
+
+    while (status == HP_GUNZIP_MORE) {
+        if (whole.len == whole.size) {
+            size = ngx_max(whole.size * 2, NGX_HTTP_HOTPATH_BODY_START);
+            size = ngx_min(size, bound + 1);
+
+            rc = ngx_http_hotpath_body_grow(r, body, &whole, size, problem);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
+        }
+
+        status = hp_gunzip_next(&ngx_http_hotpath_body_gunzip,
+                                whole.data + whole.len,
+                                whole.size - whole.len, &len);
+        bound = ngx_http_hotpath_body_bound(body, whole.data + whole.len, len);
+        whole.len += len;
+
+        if (whole.len > bound) {
+            *problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE;
+            return NGX_DECLINED;
+        }
+    }
+
+    text->data = whole.data;
+    text->len = whole.len;
+
+    switch (status) {
+
+    case HP_GUNZIP_DONE:
+        return NGX_OK;
+
+    case HP_GUNZIP_NO_MEMORY:
+        return NGX_ERROR;
+
+    default:
+        *problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_ENCODING_INVALID;
+        return NGX_DECLINED;
+    }
+}
+
+
+/* A larger block with the same bytes in it; as gather. */
+
+static ngx_int_t
+ngx_http_hotpath_body_grow(ngx_http_request_t *r,
+    ngx_http_hotpath_body_t *body, ngx_http_hotpath_body_block_t *block,
+    size_t size, ngx_http_hotpath_problem_e *problem)
+{
+    u_char              *data;
+    ngx_pool_cleanup_t  *cln;
+
+    if (size > body->conf.memory_max
+        || ngx_http_hotpath_body_held > body->conf.memory_max - size)
+    {
+        *problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_MEMORY_FULL;
+        return NGX_DECLINED;
+    }
+
+    if (body->pool == NULL) {
+        cln = ngx_pool_cleanup_add(r->pool, 0);
+        if (cln == NULL) {
+            return NGX_ERROR;
+        }
+
+        body->pool = ngx_create_pool(NGX_HTTP_HOTPATH_BODY_POOL,
+                                     r->connection->log);
+        if (body->pool == NULL) {
+            return NGX_ERROR;
+        }
+
+        cln->handler = ngx_http_hotpath_body_free;
+        cln->data = body;
+    }
+
+    data = ngx_palloc(body->pool, size);
+    if (data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (block->len) {
+        ngx_memcpy(data, block->data, block->len);
+    }
+
+    body->held += size;
+    ngx_http_hotpath_body_held += size;
+
+    if (block->data && ngx_pfree(body->pool, block->data) == NGX_OK) {
+        body->held -= block->size;
+        ngx_http_hotpath_body_held -= block->size;
+    }
+
+    ngx_http_hotpath_set(WRITE_BODY_BYTES, ngx_http_hotpath_body_held);
+
+    block->data = data;
+    block->size = size;
+
+    return NGX_OK;
+}
+
+
+/* How long a text may be of which this is the next piece; as long as it is
+ * nothing but white space it is no array. */
+
+static size_t
+ngx_http_hotpath_body_bound(ngx_http_hotpath_body_t *body, u_char *p,
+    size_t len)
+{
+    u_char  *last;
+
+    last = p + len;
+
+    for ( /* void */ ; body->bound == 0 && p < last; p++) {
+        if (*p != ' ' && *p != '\t' && *p != '\r' && *p != '\n') {
+            body->bound = (*p == '[') ? body->conf.list_max : body->conf.max;
+        }
+    }
+
+    return body->bound ? body->bound : body->conf.max;
+}
+
+
+/* The same for a piece of what is sent; of gzip it is not known before it is
+ * decoded. */
+
+static size_t
+ngx_http_hotpath_body_bound_sent(ngx_http_hotpath_body_t *body, u_char *p,
+    size_t len)
+{
+    return body->conf.gzip ? ngx_max(body->conf.max, body->conf.list_max)
+                           : ngx_http_hotpath_body_bound(body, p, len);
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_body_refusal(ngx_http_request_t *r, ngx_int_t rc,
+    ngx_http_hotpath_problem_e problem)
+{
+    ngx_http_hotpath_body_t  *body;
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    body = ngx_http_get_module_ctx(r, ngx_http_hotpath_module);
+
+    if (ngx_http_hotpath_problem_status(problem)
+        == NGX_HTTP_SERVICE_UNAVAILABLE)
+    {
+        ngx_http_hotpath_metrics_row[body->conf.full]++;
+
+    } else {
+        ngx_http_hotpath_metrics_row[body->conf.refused]++;
+    }
+
+    return ngx_http_hotpath_problem(r, problem);
+}
+
+
 static void
 ngx_http_hotpath_body_whole(ngx_http_request_t *r,
     ngx_http_hotpath_body_t *body)
 {
-    hp_str_t   text;
-    ngx_int_t  rc;
+    hp_str_t                     text;
+    ngx_int_t                    rc;
+    ngx_http_hotpath_problem_e   problem;
 
-    text.data = body->data;
-    text.len = body->len;
+    text.data = body->sent.data;
+    text.len = body->sent.len;
+    rc = NGX_OK;
 
-    rc = body->handler(r, &text);
+    if (body->conf.gzip && text.len) {
+        rc = ngx_http_hotpath_body_decode(r, body, &text, &problem);
+    }
+
+    rc = rc == NGX_OK ? body->conf.handler(r, body->conf.data,
+                                           body->pool ? body->pool : r->pool,
+                                           &text)
+                      : ngx_http_hotpath_body_refusal(r, rc, problem);
+
+    ngx_http_hotpath_body_free(body);
 
     if (rc != NGX_DONE) {
         ngx_http_finalize_request(r, rc);
+    }
+}
+
+
+static void
+ngx_http_hotpath_body_free(void *data)
+{
+    ngx_http_hotpath_body_t *body = data;
+
+    if (body->pool) {
+        ngx_destroy_pool(body->pool);
+        body->pool = NULL;
+
+        ngx_http_hotpath_body_held -= body->held;
+        body->held = 0;
+
+        ngx_http_hotpath_set(WRITE_BODY_BYTES, ngx_http_hotpath_body_held);
     }
 }

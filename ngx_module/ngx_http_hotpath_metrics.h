@@ -31,6 +31,10 @@
       "result=\"unavailable\"", "")                                           \
     X(WRITE_TIMEOUT, COUNTER, "hotpath_write_requests_total",                 \
       "result=\"timeout\"", "")                                               \
+    X(WRITE_BATCHES, COUNTER, "hotpath_write_batches_total", "",              \
+      "Write requests with an array of events.")                              \
+    X(WRITE_BODY_BYTES, GAUGE, "hotpath_write_body_bytes", "",                \
+      "Memory that bodies being received and decoded hold.")                  \
     X(READ_HIT, COUNTER, "hotpath_read_requests_total",                       \
       "source=\"zone\"", "Read requests by what answered them.")              \
     X(READ_STALE, COUNTER, "hotpath_read_requests_total",                     \
@@ -189,6 +193,8 @@ extern uint64_t  *ngx_http_hotpath_metrics_row;
 
 #define ngx_http_hotpath_count(symbol)                                        \
     (ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_##symbol]++)
+#define ngx_http_hotpath_set(symbol, n)                                       \
+    (ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_##symbol] = (uint64_t) (n))
 #define ngx_http_hotpath_add(symbol, n)                                       \
     (ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_##symbol] += (uint64_t) (n))
 

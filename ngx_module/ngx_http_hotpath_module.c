@@ -25,11 +25,14 @@
 #include "ngx_http_hotpath_flight.h"
 #include "ngx_http_hotpath_gather.h"
 #include "ngx_http_hotpath_list.h"
+#include "core/hp_cloudevent.h"
 #include "core/hp_id.h"
 
 
 #define NGX_HTTP_HOTPATH_DEFAULT_STREAM   "HOTPATH_EVENTS"
 #define NGX_HTTP_HOTPATH_DEFAULT_SUBJECT  "hotpath"
+
+#define NGX_HTTP_HOTPATH_BATCH_SIZE_MAX   (64 * 1024 * 1024)
 
 #define NGX_HTTP_HOTPATH_STATUS_SQL                                           \
     "SELECT CASE state WHEN 2 THEN 'dead' ELSE 'processed' END,"              \
@@ -89,6 +92,11 @@ static void ngx_http_hotpath_exit_process(ngx_cycle_t *cycle);
 
 static ngx_conf_num_bounds_t  ngx_http_hotpath_depth_bounds = {
     ngx_conf_check_num_bounds, 1, 1000
+};
+
+
+static ngx_conf_num_bounds_t  ngx_http_hotpath_batch_bounds = {
+    ngx_conf_check_num_bounds, 0, 10000
 };
 
 
@@ -263,6 +271,48 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_hotpath_loc_conf_t, json_depth),
       &ngx_http_hotpath_depth_bounds },
+
+    { ngx_string("hotpath_body_memory"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, body_memory),
+      NULL },
+
+    { ngx_string("hotpath_cloudevents"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, cloudevents),
+      NULL },
+
+    { ngx_string("hotpath_batch_max"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, batch_max),
+      &ngx_http_hotpath_batch_bounds },
+
+    { ngx_string("hotpath_batch_size"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, batch_size),
+      NULL },
+
+    { ngx_string("hotpath_schema"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE2,
+      ngx_http_hotpath_schema_set,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, schemas),
+      NULL },
+
+    { ngx_string("hotpath_schema_required"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, schemas.required),
+      NULL },
 
     { ngx_string("hotpath_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
@@ -1283,6 +1333,7 @@ ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
     mcf->publish.queue_bytes = NGX_CONF_UNSET_SIZE;
     mcf->publish.timeout = NGX_CONF_UNSET_MSEC;
     mcf->publish.linger_us = NGX_CONF_UNSET_UINT;
+    mcf->body_memory = NGX_CONF_UNSET_SIZE;
 
     return mcf;
 }
@@ -1305,6 +1356,7 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_size_value(mcf->publish.queue_bytes, 32 * 1024 * 1024);
     ngx_conf_init_msec_value(mcf->publish.timeout, 5000);
     ngx_conf_init_uint_value(mcf->publish.linger_us, 300);
+    ngx_conf_init_size_value(mcf->body_memory, 128 * 1024 * 1024);
 
     if (mcf->publish.stream.data == NULL) {
         ngx_str_set(&mcf->publish.stream, NGX_HTTP_HOTPATH_DEFAULT_STREAM);
@@ -1364,6 +1416,10 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->partition_key = NGX_CONF_UNSET_PTR;
     lcf->body_max = NGX_CONF_UNSET_SIZE;
     lcf->json_depth = NGX_CONF_UNSET;
+    lcf->cloudevents = NGX_CONF_UNSET;
+    lcf->batch_max = NGX_CONF_UNSET;
+    lcf->batch_size = NGX_CONF_UNSET_SIZE;
+    lcf->schemas.required = NGX_CONF_UNSET;
     lcf->rules.ttl = NGX_CONF_UNSET_MSEC;
     lcf->rules.negative_ttl = NGX_CONF_UNSET_MSEC;
     lcf->rules.revalidate = NGX_CONF_UNSET_MSEC;
@@ -1401,6 +1457,11 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->purge_tokens, prev->purge_tokens, NULL);
     ngx_conf_merge_size_value(conf->body_max, prev->body_max, 65536);
     ngx_conf_merge_value(conf->json_depth, prev->json_depth, 64);
+    ngx_conf_merge_value(conf->cloudevents, prev->cloudevents, 1);
+    ngx_conf_merge_value(conf->batch_max, prev->batch_max, 1000);
+    ngx_conf_merge_size_value(conf->batch_size, prev->batch_size, 1048576);
+
+    ngx_http_hotpath_schema_merge(&prev->schemas, &conf->schemas);
 
     if (conf->partition_key == NGX_CONF_UNSET_PTR) {
         conf->partition_member = prev->partition_member;
@@ -1469,12 +1530,36 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         }
 
         if (HP_EVENT_GROUP_HEADER + HP_EVENT_FIXED + conf->body_max
-            + 4 * HP_KEY_MAX > mcf->publish.group_bytes)
+            + 4 * HP_KEY_MAX
+            + (conf->cloudevents ? HP_CLOUDEVENT_JSON_MAX : 0)
+            > mcf->publish.group_bytes)
         {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "\"hotpath_body_max\" of %uz does not fit in "
                           "\"group_size\" of %uz in %s:%ui", conf->body_max,
                           mcf->publish.group_bytes, conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+
+        if (conf->batch_max
+            && (conf->batch_size == 0
+                || conf->batch_size > NGX_HTTP_HOTPATH_BATCH_SIZE_MAX))
+        {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"hotpath_batch_size\" must be 1 to 64m in %s:%ui",
+                          conf->file, conf->line);
+            return NGX_CONF_ERROR;
+        }
+
+        /* as sent, as decoded, and the smaller block it grows out of */
+        if (mcf->body_memory
+            < 3 * ngx_max(conf->body_max,
+                          (conf->batch_max ? conf->batch_size : 0)))
+        {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"hotpath_body_memory\" of %uz is less than three "
+                          "of the longest bodies of %s:%ui",
+                          mcf->body_memory, conf->file, conf->line);
             return NGX_CONF_ERROR;
         }
 

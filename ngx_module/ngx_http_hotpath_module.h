@@ -27,6 +27,7 @@
 #include "ngx_http_hotpath_postgres.h"
 #include "ngx_http_hotpath_publish.h"
 #include "ngx_http_hotpath_redis.h"
+#include "ngx_http_hotpath_schema.h"
 #include "ngx_http_hotpath_serve.h"
 
 
@@ -70,6 +71,7 @@ typedef struct {
                                                       else the warm room's */
     ngx_uint_t                       writes;       /* locations that write */
     ngx_uint_t                       purges;       /* and that purge */
+    size_t                           body_memory;  /* a worker's, for bodies */
 
     /* this worker's */
     ngx_http_hotpath_nats_t         *client;       /* NULL: no NATS */
@@ -91,6 +93,10 @@ typedef struct {
     ngx_str_t                        partition_member;
     size_t                           body_max;
     ngx_int_t                        json_depth;
+    ngx_flag_t                       cloudevents;
+    ngx_int_t                        batch_max;    /* events; 0: no arrays */
+    size_t                           batch_size;
+    ngx_http_hotpath_schemas_t       schemas;
 
     /* hotpath_read */
     ngx_http_hotpath_model_t        *model;

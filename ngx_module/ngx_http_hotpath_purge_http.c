@@ -46,8 +46,8 @@ static const char *ngx_http_hotpath_purge_token(void *data,
 static ngx_uint_t ngx_http_hotpath_purge_allowed(ngx_http_request_t *r,
     ngx_array_t *tokens);
 static ngx_int_t ngx_http_hotpath_purge_refuse(ngx_http_request_t *r);
-static ngx_int_t ngx_http_hotpath_purge_body(ngx_http_request_t *r,
-    hp_str_t *text);
+static ngx_int_t ngx_http_hotpath_purge_body(ngx_http_request_t *r, void *data,
+    ngx_pool_t *pool, hp_str_t *text);
 static ngx_int_t ngx_http_hotpath_purge_problem(ngx_http_request_t *r,
     hp_purge_t *purge, hp_purge_status_t status);
 static void ngx_http_hotpath_purge_left(void *data);
@@ -154,7 +154,9 @@ ngx_http_hotpath_purge_token(void *data, ngx_str_t *secret)
 ngx_int_t
 ngx_http_hotpath_purge_handler(ngx_http_request_t *r)
 {
-    ngx_http_hotpath_loc_conf_t  *lcf;
+    ngx_http_hotpath_loc_conf_t   *lcf;
+    ngx_http_hotpath_body_conf_t   body;
+    ngx_http_hotpath_main_conf_t  *mcf;
 
     static ngx_str_t  allow = ngx_string("POST");
 
@@ -175,9 +177,18 @@ ngx_http_hotpath_purge_handler(ngx_http_request_t *r)
                            NGX_HTTP_HOTPATH_PROBLEM_CONTENT_TYPE_UNSUPPORTED);
     }
 
-    return ngx_http_hotpath_body_read(r, NGX_HTTP_HOTPATH_PURGE_BODY_MAX,
-                                      NGX_HTTP_HOTPATH_PURGE_REFUSED,
-                                      ngx_http_hotpath_purge_body);
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+
+    body.max = NGX_HTTP_HOTPATH_PURGE_BODY_MAX;
+    body.list_max = NGX_HTTP_HOTPATH_PURGE_BODY_MAX;
+    body.memory_max = mcf->body_memory;
+    body.gzip = 0;
+    body.refused = NGX_HTTP_HOTPATH_PURGE_REFUSED;
+    body.full = NGX_HTTP_HOTPATH_PURGE_REFUSED;
+    body.handler = ngx_http_hotpath_purge_body;
+    body.data = NULL;
+
+    return ngx_http_hotpath_body_read(r, &body);
 }
 
 
@@ -252,7 +263,8 @@ ngx_http_hotpath_purge_refuse(ngx_http_request_t *r)
 
 
 static ngx_int_t
-ngx_http_hotpath_purge_body(ngx_http_request_t *r, hp_str_t *text)
+ngx_http_hotpath_purge_body(ngx_http_request_t *r, void *data,
+    ngx_pool_t *pool, hp_str_t *text)
 {
     u_char                        *scratch;
     ngx_int_t                      rc;

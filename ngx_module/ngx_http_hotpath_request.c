@@ -1,177 +1,366 @@
 /*
  * ngx_http_hotpath_request.c: the way of a write, top to bottom.
  *
- * Top to bottom: write_handler refuses what can be refused without the body,
- * write_event checks the body and derives the operation, claims it in shared
- * memory and hands it to the publisher; write_outcome is called when its
- * message was acknowledged (or not) and gives the answer. A request that
- * waits owns a waiter through its context; when the client goes away the
- * waiter is detached, and the outcome still settles the claim. Runs in the
- * content phase and in the event loop, with no lock held. Never in here: a 202
- * before the PubAck, a copy of the body beside the one in the group. See the
- * HTTP contract in ngx_module/README.md; tests/integration/test_write.py.
+ * write_handler refuses what can be refused without the body; write_text is
+ * called with it and has accept make events of it; write_submit derives the
+ * operation of one, claims it in shared memory and hands it to the publisher;
+ * write_outcome is called when its message was acknowledged (or not), and the
+ * last one of a request gives the answer. Each event of a batch goes this way
+ * for itself. A request that waits owns its slots, one for each event; when
+ * the client goes away their waiters are detached, and the outcomes still
+ * settle the claims. Runs in the content phase and in the event loop, with no
+ * lock held. Never in here: a 202 before the PubAck, a copy of the body beside
+ * the one in the group, two results for one event of a batch, or none. See the
+ * HTTP contract in ngx_module/README.md; tests/integration/test_write.py,
+ * test_events.py.
  */
 
 
-#include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_accept.h"
 #include "ngx_http_hotpath_body.h"
-#include "core/hp_header.h"
 #include "core/hp_id.h"
-#include "core/hp_json.h"
 
 #include <openssl/rand.h>
 
 
-/* The content handlers' context of one request. */
+typedef struct ngx_http_hotpath_write_s  ngx_http_hotpath_write_t;
+
+
+/* One event of a request, until the answer. */
 typedef struct {
-    ngx_http_request_t                *request;
-    ngx_http_hotpath_waiter_t         *waiter;
-    u_char                             id[HP_UUID_SIZE];
-} ngx_http_hotpath_write_ctx_t;
+    ngx_http_hotpath_write_t     *write;
+    ngx_http_hotpath_waiter_t    *waiter;    /* while it is under way */
+    ngx_str_t                     members;   /* of the problem's document */
+    ngx_http_hotpath_problem_e    problem;   /* _N: accepted */
+    uint32_t                      twin;      /* 0, or one more than the number
+                                                of the slot with this very
+                                                event, whose outcome counts */
+    u_char                        id[HP_UUID_SIZE];
+    unsigned                      known:1;   /* id is set */
+    unsigned                      replayed:1;
+} ngx_http_hotpath_slot_t;
 
 
-/* What the request's headers say about the event. */
+/* Which operations a batch had before, while it is gone through: a table by
+ * the last bytes of the id, where one more than the slot's number stands. */
 typedef struct {
-    ngx_str_t   key;        /* of Idempotency-Key, as sent */
-    ngx_str_t   trace;      /* a valid traceparent, or empty */
-    ngx_uint_t  key_lines;
-} ngx_http_hotpath_write_headers_t;
+    uint32_t                      slot;      /* 0: free */
+    u_char                        fingerprint[HP_FINGERPRINT_SIZE];
+} ngx_http_hotpath_seen_t;
 
 
-static ngx_int_t ngx_http_hotpath_write_event(ngx_http_request_t *r,
-    hp_str_t *text);
-static void ngx_http_hotpath_write_headers(ngx_http_request_t *r,
-    ngx_http_hotpath_write_headers_t *headers);
-static ngx_int_t ngx_http_hotpath_write_key(ngx_http_request_t *r,
-    ngx_http_hotpath_write_headers_t *headers, hp_json_slice_t *member,
-    hp_str_t *key, ngx_http_hotpath_problem_e *problem);
-static ngx_int_t ngx_http_hotpath_write_string(ngx_http_request_t *r,
-    hp_json_slice_t *slice, hp_str_t *value);
-static ngx_int_t ngx_http_hotpath_write_value(ngx_http_request_t *r,
-    hp_json_slice_t *slice, hp_str_t *value);
-static ngx_int_t ngx_http_hotpath_write_partition_key(ngx_http_request_t *r,
-    ngx_http_hotpath_loc_conf_t *lcf, hp_event_t *event, hp_str_t *key);
+/* A request; zeroed. */
+struct ngx_http_hotpath_write_s {
+    ngx_http_request_t           *request;
+    ngx_http_hotpath_slot_t      *slots;
+    ngx_uint_t                    nslots;
+    ngx_uint_t                    waiting;   /* slots with a waiter */
+    ngx_http_hotpath_seen_t      *seen;      /* only within write_text */
+    uint32_t                      seen_mask;
+    unsigned                      is_list:1;
+    ngx_http_hotpath_slot_t       one;
+    ngx_http_hotpath_headers_t    headers;
+};
+
+
+static ngx_int_t ngx_http_hotpath_write_encoding(ngx_http_request_t *r,
+    ngx_http_hotpath_headers_t *headers, ngx_uint_t *gzip);
+static ngx_int_t ngx_http_hotpath_write_text(ngx_http_request_t *r,
+    void *data, ngx_pool_t *pool, hp_str_t *text);
+static ngx_int_t ngx_http_hotpath_write_slots(
+    ngx_http_hotpath_write_t *write, ngx_http_hotpath_accept_t *accept);
+static void ngx_http_hotpath_write_event(ngx_http_hotpath_accept_t *accept,
+    ngx_http_hotpath_slot_t *slot, ngx_str_t *tenant);
+static void ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
+    hp_event_t *event, hp_str_t partition_key);
+static ngx_http_hotpath_seen_t *ngx_http_hotpath_write_seen(
+    ngx_http_hotpath_write_t *write, u_char *id);
+static void ngx_http_hotpath_write_refuse(ngx_http_hotpath_slot_t *slot,
+    ngx_http_hotpath_problem_e problem);
+static ngx_int_t ngx_http_hotpath_write_answer(
+    ngx_http_hotpath_write_t *write);
+static ngx_int_t ngx_http_hotpath_write_answer_list(
+    ngx_http_hotpath_write_t *write);
+static u_char *ngx_http_hotpath_write_result(u_char *p,
+    ngx_http_hotpath_slot_t *slot);
 static ngx_int_t ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
     u_char *id, ngx_uint_t replayed);
 static void ngx_http_hotpath_write_cleanup(void *data);
-static ngx_http_hotpath_write_ctx_t *ngx_http_hotpath_write_ctx(
-    ngx_http_request_t *r);
 
 
 ngx_int_t
 ngx_http_hotpath_write_handler(ngx_http_request_t *r)
 {
-    ngx_http_hotpath_loc_conf_t  *lcf;
+    ngx_uint_t                     gzip;
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_hotpath_write_t      *write;
+    ngx_http_hotpath_problem_e     problem;
+    ngx_http_hotpath_loc_conf_t   *lcf;
+    ngx_http_hotpath_body_conf_t   body;
+    ngx_http_hotpath_main_conf_t  *mcf;
 
     static ngx_str_t  allow = ngx_string("POST");
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
 
     if (r->method != NGX_HTTP_POST) {
         ngx_http_hotpath_count(WRITE_REFUSED);
         return ngx_http_hotpath_refuse_method(r, &allow);
     }
 
-    if (!ngx_http_hotpath_body_is_json(r)) {
-        ngx_http_hotpath_count(WRITE_REFUSED);
-        return ngx_http_hotpath_refuse(r,
-                           NGX_HTTP_HOTPATH_PROBLEM_CONTENT_TYPE_UNSUPPORTED);
+    if (r->headers_in.content_length_n < 0 && !r->headers_in.chunked
+        && r->http_version < NGX_HTTP_VERSION_20)
+    {
+        /* such a request has no body, and whoever sent it meant one */
+        problem = NGX_HTTP_HOTPATH_PROBLEM_LENGTH_REQUIRED;
+        goto refuse;
     }
 
-    return ngx_http_hotpath_body_read(r, lcf->body_max,
-                                      NGX_HTTP_HOTPATH_WRITE_REFUSED,
-                                      ngx_http_hotpath_write_event);
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_hotpath_write_t));
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    write = cln->data;
+    ngx_memzero(write, sizeof(ngx_http_hotpath_write_t));
+    write->request = r;
+
+    cln->handler = ngx_http_hotpath_write_cleanup;
+
+    if (ngx_http_hotpath_accept_headers(r, lcf, &write->headers, &problem)
+        != NGX_OK)
+    {
+        goto refuse;
+    }
+
+    gzip = 0;
+
+    if (write->headers.encoding_lines
+        && ngx_http_hotpath_write_encoding(r, &write->headers, &gzip)
+           != NGX_OK)
+    {
+        problem = NGX_HTTP_HOTPATH_PROBLEM_CONTENT_ENCODING_UNSUPPORTED;
+        goto refuse;
+    }
+
+    body.max = lcf->body_max;
+    body.list_max = lcf->body_max;
+    body.memory_max = mcf->body_memory;
+    body.gzip = gzip;
+    body.refused = NGX_HTTP_HOTPATH_WRITE_REFUSED;
+    body.full = NGX_HTTP_HOTPATH_WRITE_UNAVAILABLE;
+    body.handler = ngx_http_hotpath_write_text;
+    body.data = write;
+
+    if (lcf->batch_max) {
+
+        if (write->headers.form == HP_EVENT_BATCH) {
+            body.max = lcf->batch_size;
+            body.list_max = lcf->batch_size;
+
+        } else if (write->headers.form == HP_EVENT_OWN) {
+            body.list_max = lcf->batch_size;
+        }
+    }
+
+    return ngx_http_hotpath_body_read(r, &body);
+
+refuse:
+
+    ngx_http_hotpath_count(WRITE_REFUSED);
+
+    return ngx_http_hotpath_refuse(r, problem);
 }
 
 
-/* The body is there; NGX_DONE: the outcome gives the answer. */
+/* Content-Encoding: gzip, once, or nothing. */
 
 static ngx_int_t
-ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
+ngx_http_hotpath_write_encoding(ngx_http_request_t *r,
+    ngx_http_hotpath_headers_t *headers, ngx_uint_t *gzip)
 {
-    u_char                             drawn[10];
-    hp_str_t                           partition_key;
-    ngx_int_t                          rc;
-    ngx_str_t                          tenant;
-    ngx_uint_t                         partition;
-    hp_event_t                         event;
-    hp_json_event_t                    json;
-    hp_json_status_t                   status;
-    ngx_http_hotpath_op_t              op;
-    ngx_http_hotpath_problem_e         problem;
-    ngx_http_hotpath_loc_conf_t       *lcf;
-    ngx_http_hotpath_main_conf_t      *mcf;
-    ngx_http_hotpath_write_ctx_t      *ctx;
-    ngx_http_hotpath_write_headers_t   headers;
+    ngx_str_t  *value;
 
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_hotpath_module);
+    value = &headers->encoding;
 
-    /* what was sent */
+    if (headers->encoding_lines == 1) {
 
-    status = hp_json_event(*text, lcf->json_depth, &json);
+        if (value->len == 0
+            || (value->len == sizeof("identity") - 1
+                && ngx_strncasecmp(value->data, (u_char *) "identity",
+                                   sizeof("identity") - 1)
+                   == 0))
+        {
+            return NGX_OK;
+        }
 
-    if (status != HP_JSON_OK) {
+        if ((value->len == sizeof("gzip") - 1
+             && ngx_strncasecmp(value->data, (u_char *) "gzip",
+                                sizeof("gzip") - 1)
+                == 0)
+            || (value->len == sizeof("x-gzip") - 1
+                && ngx_strncasecmp(value->data, (u_char *) "x-gzip",
+                                   sizeof("x-gzip") - 1)
+                   == 0))
+        {
+            *gzip = 1;
+            return NGX_OK;
+        }
+    }
+
+    /* RFC 9110, 15.5.16: so the client learns what would be taken */
+    (void) ngx_http_hotpath_header_const(r, "Accept-Encoding", "gzip");
+
+    return NGX_DECLINED;
+}
+
+
+/* The body is there; NGX_DONE: the last outcome gives the answer. */
+
+static ngx_int_t
+ngx_http_hotpath_write_text(ngx_http_request_t *r, void *data,
+    ngx_pool_t *pool, hp_str_t *text)
+{
+    ngx_http_hotpath_write_t *write = data;
+
+    ngx_int_t                     rc;
+    ngx_str_t                     tenant;
+    ngx_uint_t                    i;
+    ngx_http_hotpath_accept_t     accept;
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    accept.request = r;
+    accept.headers = &write->headers;
+    accept.pool = pool;
+    accept.text = *text;
+
+    rc = ngx_http_hotpath_accept_open(&accept);
+
+    if (rc == NGX_OK) {
+        lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
+
+        rc = ngx_http_hotpath_tenant(r, lcf, &tenant);
+
+        if (rc == NGX_DECLINED) {
+            accept.problem = NGX_HTTP_HOTPATH_PROBLEM_TENANT_INVALID;
+            accept.members.len = 0;
+        }
+    }
+
+    if (rc == NGX_DECLINED) {
         ngx_http_hotpath_count(WRITE_REFUSED);
-        return ngx_http_hotpath_problem_at(r,
-                                       ngx_http_hotpath_body_problem(status),
-                                       json.error_offset, 0);
+        return ngx_http_hotpath_problem_members(r, accept.problem,
+                                                &accept.members);
     }
 
-    ngx_memzero(&event, sizeof(hp_event_t));
-
-    if (!json.type.present) {
-        problem = NGX_HTTP_HOTPATH_PROBLEM_EVENT_TYPE_REQUIRED;
-        goto refuse;
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    if (!json.payload.present) {
-        problem = NGX_HTTP_HOTPATH_PROBLEM_PAYLOAD_REQUIRED;
-        goto refuse;
+    if (ngx_http_hotpath_write_slots(write, &accept) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    if (ngx_http_hotpath_write_string(r, &json.type, &event.type) != NGX_OK
-        || ngx_http_hotpath_write_value(r, &json.payload, &event.payload)
+    for (i = 0; i < write->nslots; i++) {
+        write->slots[i].write = write;
+        write->slots[i].problem = NGX_HTTP_HOTPATH_PROBLEM_N;
+        ngx_http_hotpath_write_event(&accept, &write->slots[i], &tenant);
+    }
+
+    write->seen = NULL;
+
+    if (write->waiting == 0) {
+        return ngx_http_hotpath_write_answer(write);
+    }
+
+    /* notices a client that goes away; nothing else is read meanwhile */
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_hotpath_write_slots(ngx_http_hotpath_write_t *write,
+    ngx_http_hotpath_accept_t *accept)
+{
+    uint32_t  size;
+
+    write->is_list = accept->is_list;
+
+    if (!accept->is_list) {
+        write->slots = &write->one;
+        write->nslots = 1;
+        return NGX_OK;
+    }
+
+    ngx_http_hotpath_count(WRITE_BATCHES);
+
+    write->nslots = accept->list.count;
+
+    if (write->nslots == 0) {
+        return NGX_OK;
+    }
+
+    write->slots = ngx_pcalloc(write->request->pool,
+                            write->nslots * sizeof(ngx_http_hotpath_slot_t));
+    if (write->slots == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (size = 2; size < 2 * write->nslots; size *= 2) { /* void */ }
+
+    write->seen_mask = size - 1;
+    write->seen = ngx_pcalloc(accept->pool,
+                              size * sizeof(ngx_http_hotpath_seen_t));
+
+    return write->seen ? NGX_OK : NGX_ERROR;
+}
+
+
+/* One event from the text to the publisher, or to what is wrong with it. */
+
+static void
+ngx_http_hotpath_write_event(ngx_http_hotpath_accept_t *accept,
+    ngx_http_hotpath_slot_t *slot, ngx_str_t *tenant)
+{
+    u_char                        drawn[10];
+    hp_str_t                      partition_key;
+    ngx_int_t                     rc;
+    hp_event_t                    event;
+    ngx_http_hotpath_loc_conf_t  *lcf;
+
+    rc = ngx_http_hotpath_accept_event(accept, &event);
+
+    if (rc == NGX_DECLINED) {
+        slot->members = accept->members;
+        ngx_http_hotpath_write_refuse(slot, accept->problem);
+        return;
+    }
+
+    if (rc != NGX_OK
+        || ngx_http_hotpath_accept_partition_key(accept, &event,
+                                                 &partition_key)
            != NGX_OK)
     {
-        return NGX_ERROR;
-    }
-
-    if (event.type.len == 0 || event.type.len > HP_TYPE_MAX) {
-        problem = NGX_HTTP_HOTPATH_PROBLEM_EVENT_TYPE_INVALID;
-        goto refuse;
-    }
-
-    ngx_http_hotpath_write_headers(r, &headers);
-
-    rc = ngx_http_hotpath_write_key(r, &headers, &json.key, &event.key,
-                                    &problem);
-    if (rc == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        goto refuse;
-    }
-
-    rc = ngx_http_hotpath_tenant(r, lcf, &tenant);
-    if (rc == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        problem = NGX_HTTP_HOTPATH_PROBLEM_TENANT_INVALID;
-        goto refuse;
+        ngx_http_hotpath_write_refuse(slot,
+                                      NGX_HTTP_HOTPATH_PROBLEM_NO_MEMORY);
+        return;
     }
 
     /* which operation that is */
 
-    event.tenant.data = tenant.data;
-    event.tenant.len = tenant.len;
+    lcf = ngx_http_get_module_loc_conf(accept->request,
+                                       ngx_http_hotpath_module);
+
+    event.tenant.data = tenant->data;
+    event.tenant.len = tenant->len;
     event.route.data = lcf->route.data;
     event.route.len = lcf->route.len;
-    event.traceparent.data = headers.trace.data;
-    event.traceparent.len = headers.trace.len;
+    event.traceparent.data = accept->headers->trace.data;
+    event.traceparent.len = accept->headers->trace.len;
     event.accepted_us = ngx_http_hotpath_wall_us();
 
     if (event.key.len) {
@@ -179,8 +368,9 @@ ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
                         event.key);
     } else {
         if (RAND_bytes(drawn, sizeof(drawn)) != 1) {
-            problem = NGX_HTTP_HOTPATH_PROBLEM_NO_MEMORY;
-            goto refuse;
+            ngx_http_hotpath_write_refuse(slot,
+                                          NGX_HTTP_HOTPATH_PROBLEM_NO_MEMORY);
+            return;
         }
 
         hp_uuid7(event.operation_id, event.accepted_us / 1000, drawn);
@@ -188,23 +378,58 @@ ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
 
     hp_fingerprint(event.fingerprint, event.type, event.payload);
 
-    if (ngx_http_hotpath_write_partition_key(r, lcf, &event, &partition_key)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
+    ngx_memcpy(slot->id, event.operation_id, HP_UUID_SIZE);
+    slot->known = 1;
 
-    partition = hp_partition(event.tenant, partition_key, event.operation_id,
-                             mcf->publish.partitions);
+    ngx_http_hotpath_write_submit(slot, &event, partition_key);
+}
+
+
+/* Claims the operation and hands it to the publisher, unless it is known. */
+
+static void
+ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
+    hp_event_t *event, hp_str_t partition_key)
+{
+    ngx_int_t                      rc;
+    ngx_uint_t                     partition;
+    ngx_http_hotpath_op_t          op;
+    ngx_http_hotpath_seen_t       *seen;
+    ngx_http_hotpath_write_t      *write;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    write = slot->write;
+    seen = NULL;
+
+    mcf = ngx_http_get_module_main_conf(write->request,
+                                        ngx_http_hotpath_module);
+
+    if (write->seen && event->key.len) {
+        seen = ngx_http_hotpath_write_seen(write, event->operation_id);
+
+        if (seen->slot) {
+            if (ngx_memcmp(seen->fingerprint, event->fingerprint,
+                           HP_FINGERPRINT_SIZE)
+                != 0)
+            {
+                ngx_http_hotpath_write_refuse(slot,
+                                         NGX_HTTP_HOTPATH_PROBLEM_KEY_REUSED);
+                return;
+            }
+
+            slot->twin = seen->slot;
+            return;
+        }
+    }
 
     /* whether it is new here */
 
     rc = NGX_BUSY;
 
-    if (mcf->operations && event.key.len) {
+    if (mcf->operations && event->key.len) {
         rc = ngx_http_hotpath_idempotency_claim(mcf->operations,
-                                                event.operation_id,
-                                                event.fingerprint,
+                                                event->operation_id,
+                                                event->fingerprint,
                                                 mcf->publish.timeout, &op);
     }
 
@@ -212,17 +437,18 @@ ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
 
     case NGX_DONE:
         ngx_http_hotpath_count(WRITE_REPLAYED);
-        return ngx_http_hotpath_write_accepted(r, event.operation_id, 1);
+        slot->replayed = 1;
+        return;
 
     case NGX_AGAIN:
-        ngx_http_hotpath_count(WRITE_CONFLICT);
-        return ngx_http_hotpath_problem(r,
+        ngx_http_hotpath_write_refuse(slot,
                                 NGX_HTTP_HOTPATH_PROBLEM_OPERATION_IN_FLIGHT);
+        return;
 
     case NGX_DECLINED:
-        ngx_http_hotpath_count(WRITE_CONFLICT);
-        return ngx_http_hotpath_problem(r,
-                                        NGX_HTTP_HOTPATH_PROBLEM_KEY_REUSED);
+        ngx_http_hotpath_write_refuse(slot,
+                                      NGX_HTTP_HOTPATH_PROBLEM_KEY_REUSED);
+        return;
 
     default: /* NGX_OK, or NGX_BUSY: the next layers tell repeats apart */
         break;
@@ -230,58 +456,107 @@ ngx_http_hotpath_write_event(ngx_http_request_t *r, hp_str_t *text)
 
     /* away with it */
 
-    ctx = ngx_http_hotpath_write_ctx(r);
-    if (ctx == NULL) {
-        rc = NGX_BUSY;
-        goto unclaim;
-    }
+    partition = hp_partition(event->tenant, partition_key,
+                             event->operation_id, mcf->publish.partitions);
 
-    ngx_memcpy(ctx->id, event.operation_id, HP_UUID_SIZE);
-
-    rc = ngx_http_hotpath_publish_event(mcf->publisher, partition, &event,
-                                        ctx, &ctx->waiter);
+    rc = ngx_http_hotpath_publish_event(mcf->publisher, partition, event,
+                                        slot, &slot->waiter);
     if (rc == NGX_OK) {
-        /* notices a client that goes away; nothing else is read meanwhile */
-        r->read_event_handler = ngx_http_test_reading;
-        r->write_event_handler = ngx_http_request_empty_handler;
-        return NGX_DONE;
+        write->waiting++;
+
+        if (seen) {
+            seen->slot = (uint32_t) (slot - write->slots) + 1;
+            ngx_memcpy(seen->fingerprint, event->fingerprint,
+                       HP_FINGERPRINT_SIZE);
+        }
+
+        return;
     }
 
-unclaim:
-
-    if (mcf->operations && event.key.len) {
+    if (mcf->operations && event->key.len) {
         ngx_http_hotpath_idempotency_release(mcf->operations,
-                                             event.operation_id);
+                                             event->operation_id);
     }
-
-    ngx_http_hotpath_count(WRITE_UNAVAILABLE);
 
     switch (rc) {
 
     case NGX_DECLINED:
-        problem = NGX_HTTP_HOTPATH_PROBLEM_BROKER_UNAVAILABLE;
+        ngx_http_hotpath_write_refuse(slot,
+                                 NGX_HTTP_HOTPATH_PROBLEM_BROKER_UNAVAILABLE);
         break;
 
     case NGX_ERROR:
-        problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE;
+        ngx_http_hotpath_write_refuse(slot, write->is_list
+                                   ? NGX_HTTP_HOTPATH_PROBLEM_EVENT_TOO_LARGE
+                                   : NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
         break;
 
     default: /* NGX_BUSY */
-        problem = NGX_HTTP_HOTPATH_PROBLEM_PUBLISH_QUEUE_FULL;
+        ngx_http_hotpath_write_refuse(slot,
+                                 NGX_HTTP_HOTPATH_PROBLEM_PUBLISH_QUEUE_FULL);
         break;
     }
-
-    return ngx_http_hotpath_problem(r, problem);
-
-refuse:
-
-    ngx_http_hotpath_count(WRITE_REFUSED);
-
-    return ngx_http_hotpath_problem(r, problem);
 }
 
 
-/* The publisher's handler: the one place where a write is answered 202. */
+/* Where the operation stands in the table, or may be put. */
+
+static ngx_http_hotpath_seen_t *
+ngx_http_hotpath_write_seen(ngx_http_hotpath_write_t *write, u_char *id)
+{
+    uint32_t                  i;
+    ngx_http_hotpath_seen_t  *seen;
+
+    ngx_memcpy(&i, id + HP_UUID_SIZE - sizeof(i), sizeof(i));
+
+    for ( ;; ) {
+        seen = &write->seen[i++ & write->seen_mask];
+
+        if (seen->slot == 0
+            || ngx_memcmp(write->slots[seen->slot - 1].id, id, HP_UUID_SIZE)
+               == 0)
+        {
+            return seen;
+        }
+    }
+}
+
+
+/* Settles the slot with a problem. */
+
+static void
+ngx_http_hotpath_write_refuse(ngx_http_hotpath_slot_t *slot,
+    ngx_http_hotpath_problem_e problem)
+{
+    slot->problem = problem;
+
+    switch (problem) {
+
+    case NGX_HTTP_HOTPATH_PROBLEM_OPERATION_IN_FLIGHT:
+    case NGX_HTTP_HOTPATH_PROBLEM_KEY_REUSED:
+        ngx_http_hotpath_count(WRITE_CONFLICT);
+        break;
+
+    case NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN:
+        ngx_http_hotpath_count(WRITE_TIMEOUT);
+        break;
+
+    default:
+        if (ngx_http_hotpath_problem_status(problem)
+            == NGX_HTTP_SERVICE_UNAVAILABLE)
+        {
+            ngx_http_hotpath_count(WRITE_UNAVAILABLE);
+
+        } else {
+            ngx_http_hotpath_count(WRITE_REFUSED);
+        }
+
+        break;
+    }
+}
+
+
+/* The publisher's handler: the one place where an event becomes accepted. */
 
 void
 ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
@@ -289,10 +564,10 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 {
     ngx_http_hotpath_main_conf_t *mcf = data;
 
-    ngx_int_t                      rc;
-    ngx_connection_t              *c;
-    ngx_http_request_t            *r;
-    ngx_http_hotpath_write_ctx_t  *ctx;
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_hotpath_slot_t   *slot;
+    ngx_http_hotpath_write_t  *write;
 
     if (mcf->operations) {
         if (result->outcome == NGX_HTTP_HOTPATH_PUBLISHED) {
@@ -309,253 +584,190 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
         }
     }
 
-    ctx = waiter->data;
+    slot = waiter->data;
 
-    if (ctx == NULL) {
+    if (slot == NULL) {
         return;
     }
 
-    ctx->waiter = NULL;
-    r = ctx->request;
-    c = r->connection;
-
-    ngx_http_set_log_request(c->log, r);
+    slot->waiter = NULL;
 
     switch (result->outcome) {
 
     case NGX_HTTP_HOTPATH_PUBLISHED:
         ngx_http_hotpath_count(WRITE_ACCEPTED);
-        rc = ngx_http_hotpath_write_accepted(r, ctx->id, 0);
         break;
 
     case NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN:
-        ngx_http_hotpath_count(WRITE_TIMEOUT);
-        rc = ngx_http_hotpath_problem(r,
+        ngx_http_hotpath_write_refuse(slot,
                                     NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN);
         break;
 
     case NGX_HTTP_HOTPATH_PUBLISH_REFUSED:
-        ngx_http_hotpath_count(WRITE_UNAVAILABLE);
-        rc = ngx_http_hotpath_problem(r,
+        ngx_http_hotpath_write_refuse(slot,
                                      NGX_HTTP_HOTPATH_PROBLEM_BROKER_REFUSED);
         break;
 
     default: /* NGX_HTTP_HOTPATH_PUBLISH_UNSENT */
-        ngx_http_hotpath_count(WRITE_UNAVAILABLE);
-        rc = ngx_http_hotpath_problem(r,
+        ngx_http_hotpath_write_refuse(slot,
                                  NGX_HTTP_HOTPATH_PROBLEM_BROKER_UNAVAILABLE);
         break;
     }
 
-    ngx_http_finalize_request(r, rc);
+    write = slot->write;
+
+    if (--write->waiting) {
+        return;
+    }
+
+    r = write->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ngx_http_finalize_request(r, ngx_http_hotpath_write_answer(write));
     ngx_http_run_posted_requests(c);
 }
 
 
-static void
-ngx_http_hotpath_write_headers(ngx_http_request_t *r,
-    ngx_http_hotpath_write_headers_t *headers)
+/* Every slot is settled. */
+
+static ngx_int_t
+ngx_http_hotpath_write_answer(ngx_http_hotpath_write_t *write)
 {
-    hp_str_t          value;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_http_hotpath_slot_t  *slot;
 
-    ngx_memzero(headers, sizeof(ngx_http_hotpath_write_headers_t));
-
-    part = &r->headers_in.headers.part;
-    h = part->elts;
-
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                break;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len == sizeof("Idempotency-Key") - 1
-            && ngx_memcmp(h[i].lowcase_key, "idempotency-key",
-                          sizeof("Idempotency-Key") - 1)
-               == 0)
-        {
-            headers->key = h[i].value;
-            headers->key_lines++;
-
-        } else if (h[i].key.len == sizeof("traceparent") - 1
-                   && ngx_memcmp(h[i].lowcase_key, "traceparent",
-                                 sizeof("traceparent") - 1)
-                      == 0)
-        {
-            value.data = h[i].value.data;
-            value.len = h[i].value.len;
-
-            if (hp_traceparent_valid(value)) {
-                headers->trace.data = h[i].value.data;
-                headers->trace.len = HP_TRACE_LEN;
-            }
-        }
+    if (write->is_list) {
+        return ngx_http_hotpath_write_answer_list(write);
     }
+
+    slot = &write->one;
+
+    return slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N
+           ? ngx_http_hotpath_write_accepted(write->request, slot->id,
+                                             slot->replayed)
+           : ngx_http_hotpath_problem_members(write->request, slot->problem,
+                                              &slot->members);
 }
 
 
-/* The idempotency key out of header and body, which must agree. NGX_OK (empty
- * where none was given and none is needed), NGX_DECLINED with *problem, or
- * NGX_ERROR. */
+/* 202 with a result for each event; where none was accepted and one may be if
+ * it is sent again, the same as a 503. */
 
 static ngx_int_t
-ngx_http_hotpath_write_key(ngx_http_request_t *r,
-    ngx_http_hotpath_write_headers_t *headers, hp_json_slice_t *member,
-    hp_str_t *key, ngx_http_hotpath_problem_e *problem)
+ngx_http_hotpath_write_answer_list(ngx_http_hotpath_write_t *write)
 {
-    int                           n;
-    u_char                       *p;
-    hp_str_t                      value, body;
-    ngx_http_hotpath_loc_conf_t  *lcf;
+    u_char                      *p;
+    size_t                       size;
+    ngx_str_t                    results;
+    ngx_uint_t                   i, accepted;
+    ngx_http_hotpath_slot_t     *slot, *first;
+    ngx_http_hotpath_problem_e   retry;
 
-    key->data = NULL;
-    key->len = 0;
+    static ngx_str_t  head = ngx_string(",\"results\":[");
 
-    if (member->present) {
-        if (ngx_http_hotpath_write_string(r, member, &body) != NGX_OK) {
-            return NGX_ERROR;
+    accepted = 0;
+    retry = NGX_HTTP_HOTPATH_PROBLEM_N;
+    size = head.len + sizeof("]}");
+
+    for (i = 0; i < write->nslots; i++) {
+        slot = &write->slots[i];
+
+        if (slot->twin) {
+            first = &write->slots[slot->twin - 1];
+            slot->replayed = 1;
+
+            if (first->problem == NGX_HTTP_HOTPATH_PROBLEM_N) {
+                ngx_http_hotpath_count(WRITE_REPLAYED);
+
+            } else {
+                ngx_http_hotpath_write_refuse(slot, first->problem);
+            }
         }
 
-        if (!hp_key_valid(body)) {
-            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_INVALID;
-            return NGX_DECLINED;
+        size += sizeof("{\"operationId\":\"\",\"status\":\"rejected\","
+                       "\"replayed\":true,\"problem\":},") + HP_UUID_TEXT;
+
+        if (slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N) {
+            accepted++;
+            continue;
         }
 
-        *key = body;
-    }
+        size += ngx_http_hotpath_problem_size(slot->problem, &slot->members);
 
-    if (headers->key_lines) {
-        value.data = headers->key.data;
-        value.len = headers->key.len;
-
-        p = ngx_pnalloc(r->pool, value.len + 1);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        n = headers->key_lines == 1 ? hp_key_parse(p, value) : -1;
-
-        if (n <= 0) {
-            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_INVALID;
-            return NGX_DECLINED;
-        }
-
-        if (key->len
-            && ((size_t) n != key->len || ngx_memcmp(p, key->data, n) != 0))
+        if (ngx_http_hotpath_problem_status(slot->problem)
+            == NGX_HTTP_SERVICE_UNAVAILABLE
+            && retry != NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN
+            && (retry == NGX_HTTP_HOTPATH_PROBLEM_N
+                || slot->problem == NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN))
         {
-            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_MISMATCH;
-            return NGX_DECLINED;
-        }
-
-        key->data = p;
-        key->len = n;
-    }
-
-    if (key->len == 0) {
-        lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
-
-        if (!lcf->key_optional) {
-            *problem = NGX_HTTP_HOTPATH_PROBLEM_KEY_REQUIRED;
-            return NGX_DECLINED;
+            retry = slot->problem;
         }
     }
 
-    return NGX_OK;
-}
-
-
-/* What stands in a string, with its escapes resolved. */
-
-static ngx_int_t
-ngx_http_hotpath_write_string(ngx_http_request_t *r, hp_json_slice_t *slice,
-    hp_str_t *value)
-{
-    u_char  *p;
-
-    *value = slice->raw;
-
-    if (!slice->escaped) {
-        return NGX_OK;
-    }
-
-    p = ngx_pnalloc(r->pool, slice->raw.len);
+    p = ngx_pnalloc(write->request->pool, size);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    value->data = p;
-    value->len = hp_json_unescape(p, slice->raw);
+    results.data = p;
+    p = ngx_cpymem(p, head.data, head.len);
 
-    return NGX_OK;
+    for (i = 0; i < write->nslots; i++) {
+        if (i) {
+            *p++ = ',';
+        }
+
+        p = ngx_http_hotpath_write_result(p, &write->slots[i]);
+    }
+
+    *p++ = ']';
+
+    if (accepted == 0 && retry != NGX_HTTP_HOTPATH_PROBLEM_N) {
+        results.len = p - results.data;
+        return ngx_http_hotpath_problem_members(write->request, retry,
+                                                &results);
+    }
+
+    results.data[0] = '{';
+    *p++ = '}';
+    results.len = p - results.data;
+
+    return ngx_http_hotpath_send(write->request, NGX_HTTP_ACCEPTED,
+                                 &ngx_http_hotpath_type_json, &results);
 }
 
 
-/* A JSON value without its insignificant white space. */
-
-static ngx_int_t
-ngx_http_hotpath_write_value(ngx_http_request_t *r, hp_json_slice_t *slice,
-    hp_str_t *value)
+static u_char *
+ngx_http_hotpath_write_result(u_char *p, ngx_http_hotpath_slot_t *slot)
 {
-    u_char  *p;
+    const char  *status;
 
-    *value = slice->raw;
+    *p++ = '{';
 
-    if (!slice->spaced) {
-        return NGX_OK;
+    if (slot->known) {
+        p = ngx_cpymem(p, "\"operationId\":\"",
+                       sizeof("\"operationId\":\"") - 1);
+        hp_uuid_format((char *) p, slot->id);
+        p += HP_UUID_TEXT;
+        *p++ = '"';
+        *p++ = ',';
     }
 
-    p = ngx_pnalloc(r->pool, slice->raw.len);
-    if (p == NULL) {
-        return NGX_ERROR;
+    if (slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N) {
+        p = ngx_sprintf(p, "\"status\":\"accepted\"%s}",
+                        slot->replayed ? ",\"replayed\":true" : "");
+        return p;
     }
 
-    value->data = p;
-    value->len = hp_json_compact(p, slice->raw);
+    status = slot->problem == NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN
+             ? "unknown" : "rejected";
 
-    return NGX_OK;
-}
+    p = ngx_sprintf(p, "\"status\":\"%s\",\"problem\":", status);
+    p = ngx_http_hotpath_problem_write(p, slot->problem, &slot->members);
+    *p++ = '}';
 
-
-static ngx_int_t
-ngx_http_hotpath_write_partition_key(ngx_http_request_t *r,
-    ngx_http_hotpath_loc_conf_t *lcf, hp_event_t *event, hp_str_t *key)
-{
-    int              is_string;
-    hp_str_t         name;
-    ngx_str_t        value;
-    hp_json_slice_t  slice;
-
-    key->data = NULL;
-    key->len = 0;
-
-    if (lcf->partition_key) {
-        if (ngx_http_complex_value(r, lcf->partition_key, &value) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        key->data = value.data;
-        key->len = value.len;
-
-    } else if (lcf->partition_member.len) {
-        name.data = lcf->partition_member.data;
-        name.len = lcf->partition_member.len;
-
-        if (hp_json_member(event->payload, name, &slice, &is_string)) {
-            return is_string ? ngx_http_hotpath_write_string(r, &slice, key)
-                             : ngx_http_hotpath_write_value(r, &slice, key);
-        }
-    }
-
-    return NGX_OK;
+    return p;
 }
 
 
@@ -607,36 +819,20 @@ ngx_http_hotpath_write_accepted(ngx_http_request_t *r, u_char *id,
 }
 
 
-static ngx_http_hotpath_write_ctx_t *
-ngx_http_hotpath_write_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t            *cln;
-    ngx_http_hotpath_write_ctx_t  *ctx;
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_hotpath_write_ctx_t));
-    if (cln == NULL) {
-        return NULL;
-    }
-
-    ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_hotpath_write_ctx_t));
-    ctx->request = r;
-
-    cln->handler = ngx_http_hotpath_write_cleanup;
-
-    return ctx;
-}
-
-
-/* The request ends, however: nobody waits for the outcome any longer. */
+/* The request ends, however: nobody waits for the outcomes any longer. */
 
 static void
 ngx_http_hotpath_write_cleanup(void *data)
 {
-    ngx_http_hotpath_write_ctx_t *ctx = data;
+    ngx_http_hotpath_write_t *write = data;
 
-    if (ctx->waiter) {
-        ctx->waiter->data = NULL;
-        ctx->waiter = NULL;
+    ngx_uint_t  i;
+
+    for (i = 0; write->waiting && i < write->nslots; i++) {
+        if (write->slots[i].waiter) {
+            write->slots[i].waiter->data = NULL;
+            write->slots[i].waiter = NULL;
+            write->waiting--;
+        }
     }
 }

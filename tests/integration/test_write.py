@@ -269,7 +269,7 @@ REFUSED_OTHERWISE = [
      {"Content-Type": "text/plain"}),
     (415, "content_type_unsupported", "POST", "/events",
      {"Content-Type": "application/jsonx"}),
-    (415, "content_type_unsupported", "POST", "/events",
+    (400, "content_type_invalid", "POST", "/events",
      {"Content-Type": "application"}),
     (400, "tenant_invalid", "POST", "/events", {"X-Tenant": "a b"}),
     (400, "tenant_invalid", "POST", "/events", {"X-Tenant": "t" * 65}),
