@@ -123,16 +123,9 @@ ngx_int_t
 ngx_http_hotpath_body_read(ngx_http_request_t *r,
     ngx_http_hotpath_body_conf_t *conf)
 {
+    size_t                    bound;
     ngx_int_t                 rc;
     ngx_http_hotpath_body_t  *body;
-
-    if (r->headers_in.content_length_n
-        > (off_t) ngx_max(conf->max, conf->list_max))
-    {
-        ngx_http_hotpath_metrics_row[conf->refused]++;
-        return ngx_http_hotpath_refuse(r,
-                                     NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
-    }
 
     body = ngx_pcalloc(r->pool, sizeof(ngx_http_hotpath_body_t));
     if (body == NULL) {
@@ -140,6 +133,24 @@ ngx_http_hotpath_body_read(ngx_http_request_t *r,
     }
 
     body->conf = *conf;
+
+    if (r->headers_in.content_length_n > (off_t) conf->max) {
+        bound = ngx_max(conf->max, conf->list_max);
+
+        if (r->http_version < NGX_HTTP_VERSION_20 && !conf->gzip) {
+            /* what came with the headers may say that it is no array */
+            (void) ngx_http_hotpath_body_bound(body, r->header_in->pos,
+                                    r->header_in->last - r->header_in->pos);
+            bound = body->bound ? body->bound : bound;
+        }
+
+        if (r->headers_in.content_length_n > (off_t) bound) {
+            ngx_http_hotpath_metrics_row[conf->refused]++;
+            return ngx_http_hotpath_refuse(r,
+                                     NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
+        }
+    }
+
     ngx_http_set_ctx(r, body, ngx_http_hotpath_module);
 
     r->request_body_no_buffering = 1;
