@@ -249,6 +249,12 @@ ngx_http_hotpath_refuse(ngx_http_request_t *r,
 {
     ngx_int_t  rc;
 
+    if (r->headers_in.expect && !r->expect_tested) {
+        /* nginx would ask for the body, in order to discard it */
+        r->expect_tested = 1;
+        r->keepalive = 0;
+    }
+
     rc = ngx_http_discard_request_body(r);
     if (rc != NGX_OK) {
         return rc;

@@ -137,11 +137,10 @@ ngx_http_hotpath_body_read(ngx_http_request_t *r,
     if (r->headers_in.content_length_n > (off_t) conf->max) {
         bound = ngx_max(conf->max, conf->list_max);
 
-        if (r->http_version < NGX_HTTP_VERSION_20 && !conf->gzip) {
+        if (r->http_version < NGX_HTTP_VERSION_20) {
             /* what came with the headers may say that it is no array */
-            (void) ngx_http_hotpath_body_bound(body, r->header_in->pos,
+            bound = ngx_http_hotpath_body_bound_sent(body, r->header_in->pos,
                                     r->header_in->last - r->header_in->pos);
-            bound = body->bound ? body->bound : bound;
         }
 
         if (r->headers_in.content_length_n > (off_t) bound) {
@@ -328,7 +327,7 @@ ngx_http_hotpath_body_decode(ngx_http_request_t *r,
 
     ngx_memzero(&whole, sizeof(ngx_http_hotpath_body_block_t));
 
-    bound = body->conf.max;
+    bound = ngx_http_hotpath_body_bound(body, NULL, 0);
     status = hp_gunzip_begin(&ngx_http_hotpath_body_gunzip, sent);
 
     while (status == HP_GUNZIP_MORE) {
@@ -433,7 +432,7 @@ ngx_http_hotpath_body_grow(ngx_http_request_t *r,
 
 
 /* How long a text may be of which this is the next piece; as long as it is
- * nothing but white space it is no array. */
+ * nothing but white space it may become an array. */
 
 static size_t
 ngx_http_hotpath_body_bound(ngx_http_hotpath_body_t *body, u_char *p,
@@ -449,7 +448,8 @@ ngx_http_hotpath_body_bound(ngx_http_hotpath_body_t *body, u_char *p,
         }
     }
 
-    return body->bound ? body->bound : body->conf.max;
+    return body->bound ? body->bound
+                       : ngx_max(body->conf.max, body->conf.list_max);
 }
 
 
