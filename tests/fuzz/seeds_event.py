@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes the first corpus of fuzz_event and fuzz_schema: seeds_event.py DIR.
+"""Writes the first corpus of what takes events in: seeds_event.py DIR.
 
-One job: DIR/event and DIR/schema, one small file per seed, beside what
-seeds.py writes for the others. Existing files of a corpus stay, so that what a
+One job: DIR/event, DIR/schema and DIR/gunzip, one small file per seed, beside
+what seeds.py writes for the others. Existing files of a corpus stay, so that what a
 fuzzer found is kept.
 """
 
+import gzip
 import pathlib
 import sys
 
@@ -50,13 +51,23 @@ SCHEMA = [
     b'true\n1', b'false\n1', b'{"oneOf":[]}\n1',
 ]
 
+# a size of pieces, then what is decoded
+GUNZIP = [
+    b"\x03" + gzip.compress(b'{"a":[1,2,3]}', mtime=0),
+    b"\x00" + gzip.compress(b"", mtime=0),
+    b"\x10" + gzip.compress(b"one", mtime=0) + gzip.compress(b"two", mtime=0),
+    b"\xff" + gzip.compress(b" " * 70000, mtime=0),
+    b"\x20" + gzip.compress(bytes(range(256)) * 3, 0, mtime=0),
+]
+
 
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
 
     base = pathlib.Path(sys.argv[1])
-    for name, seeds in (("event", EVENT), ("schema", SCHEMA)):
+    for name, seeds in (("event", EVENT), ("schema", SCHEMA),
+                        ("gunzip", GUNZIP)):
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(seeds):
