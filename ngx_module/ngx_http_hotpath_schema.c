@@ -4,9 +4,9 @@
  * Files are read and compiled while the configuration is, into its pool, by
  * the master or by `nginx -t`, which says in which file and at which byte
  * something is wrong; workers only look up, by bisection over the names. Owns
- * nothing but what is in the configuration's pool. Never in here: a schema that is taken
- * although a part of it was not understood, and anything about files in the
- * event loop. Reference: hotpath_schema in ngx_module/README.md;
+ * nothing but what is in the configuration's pool. Never in here: a schema that
+ * is taken although a part of it was not understood, and anything about files
+ * in the event loop. Reference: hotpath_schema in ngx_module/README.md;
  * tests/integration/test_schemas.py.
  */
 
