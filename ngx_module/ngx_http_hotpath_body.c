@@ -284,8 +284,10 @@ ngx_http_hotpath_body_gather(ngx_http_request_t *r,
         if (len > sent->size - sent->len) {
             size = ngx_max(sent->size * 2, NGX_HTTP_HOTPATH_BODY_START);
             size = ngx_max(size, sent->len + len);
+            size = ngx_min(size, bound);
 
-            if (r->headers_in.content_length_n >= (off_t) (sent->len + len)) {
+            if (r->headers_in.content_length && !r->headers_in.chunked) {
+                /* in chunks it is no more than what came by now */
                 size = ngx_min(size,
                                (size_t) r->headers_in.content_length_n);
             }

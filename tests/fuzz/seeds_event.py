@@ -3,7 +3,7 @@
 
 One job: DIR/event, DIR/schema and DIR/gunzip, one small file per seed, beside
 what seeds.py writes for the others. Existing files of a corpus stay, so that what a
-fuzzer found is kept.
+a fuzzer found is kept.
 """
 
 import gzip
