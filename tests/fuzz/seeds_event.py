@@ -2,8 +2,8 @@
 """Writes the first corpus of what takes events in: seeds_event.py DIR.
 
 One job: DIR/event, DIR/schema and DIR/gunzip, one small file per seed, beside
-what seeds.py writes for the others. Existing files of a corpus stay, so that what a
-a fuzzer found is kept.
+what seeds.py writes for the others. Existing files of a corpus stay, so that
+what a fuzzer found is kept.
 """
 
 import gzip
