@@ -499,6 +499,40 @@ def test_client_that_goes_away_undoes_nothing(frozen):
         assert len(stored(frozen, name)) == 1
 
 
+def test_batch_that_fills_the_queue(make_stack):
+    """What finds no room is told so at once, the rest has its outcome; and all
+    of it is one row each when it is sent again."""
+    stack = make_stack(without=("project",), hotpath=config(
+        "hotpath.conf", ("timeout=5s", "timeout=1s"),
+        ("queue=32m", "queue=300k")))
+    events = [own(key(), "q" * 20000) for _ in range(40)]
+    stack.freeze("nats")
+    try:
+        answer = post(stack, events)
+    finally:
+        stack.thaw("nats")
+    results = codes(problem_of(answer, 503, "outcome_unknown")["results"])
+    assert set(results) <= {"outcome_unknown", "publish_queue_full",
+                            "broker_unavailable"}
+    assert results.count("publish_queue_full") > 20
+    assert results.count("outcome_unknown") > 1
+    stack.wait_ready()
+
+    def left():
+        """Sends what was not accepted again; how much of it still was not."""
+        got = codes(post(stack, events).json()["results"])
+        events[:] = [each for each, code in zip(events, got)
+                     if code not in ("accepted", "replayed")]
+        return len(events)
+
+    names = [each["idempotencyKey"] for each in events]
+    wait_until(lambda: left() == 0, 20, "all of them are accepted")
+    wait_until(lambda: stack.sql(
+        "SELECT count(*), count(DISTINCT idempotency_key) FROM hotpath.events"
+        " WHERE idempotency_key = ANY(%s)", (names,)) == [(40, 40)], 15,
+        "each has one row")
+
+
 def test_batch_without_a_broker(own_stack):
     own_stack.stop("nats")
     try:
