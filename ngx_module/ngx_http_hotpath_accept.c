@@ -707,6 +707,9 @@ ngx_http_hotpath_accept_refuse_at(ngx_http_hotpath_accept_t *accept,
 
     size = sizeof(",\"offset\":") + NGX_SIZE_T_LEN;
 
+    value.data = NULL;
+    value.len = 0;
+
     if (name) {
         value = *name;
 

@@ -173,6 +173,7 @@ ngx_http_hotpath_body_begin(ngx_http_request_t *r)
     ngx_http_hotpath_body_t     *body;
     ngx_http_hotpath_problem_e   problem;
 
+    problem = NGX_HTTP_HOTPATH_PROBLEM_N;
     body = ngx_http_get_module_ctx(r, ngx_http_hotpath_module);
 
     if (r->reading_body) {
@@ -218,6 +219,7 @@ ngx_http_hotpath_body_more(ngx_http_request_t *r)
     ngx_http_hotpath_body_t     *body;
     ngx_http_hotpath_problem_e   problem;
 
+    problem = NGX_HTTP_HOTPATH_PROBLEM_N;
     body = ngx_http_get_module_ctx(r, ngx_http_hotpath_module);
 
     for ( ;; ) {
@@ -503,6 +505,7 @@ ngx_http_hotpath_body_whole(ngx_http_request_t *r,
     text.data = body->sent.data;
     text.len = body->sent.len;
     rc = NGX_OK;
+    problem = NGX_HTTP_HOTPATH_PROBLEM_N;
 
     if (body->conf.gzip && text.len) {
         rc = ngx_http_hotpath_body_decode(r, body, &text, &problem);
