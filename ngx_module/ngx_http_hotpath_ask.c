@@ -94,7 +94,7 @@ ngx_http_hotpath_ask_keep(ngx_http_request_t *r,
     }
 
     rc = ngx_http_hotpath_cache_get(ctx->cache, &ctx->variant.key,
-                                    HP_CODING_IDENTITY, r->pool, &copy);
+                                    HP_CODING_IDENTITY, r->pool, NULL, &copy);
     if (rc == NGX_ERROR) {
         return NGX_ERROR;
     }

@@ -266,11 +266,14 @@ typedef struct {
 } ngx_http_hotpath_cache_place_t;
 
 
-/* A buffer that a reader may need more than once. */
+/* A buffer that a reader may need more than once: for the head, and for the
+ * body where the caller's room has not enough. */
 typedef struct {
     ngx_pool_t  *pool;
+    ngx_str_t   *room;                 /* or NULL */
     u_char      *data;
     size_t       size;
+    u_char      *body;                 /* where it is */
 } ngx_http_hotpath_cache_buffer_t;
 
 
@@ -1031,7 +1034,8 @@ ngx_http_hotpath_cache_each(ngx_cycle_t *cycle, ngx_uint_t n)
 
 ngx_int_t
 ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
-    ngx_uint_t codings, ngx_pool_t *pool, ngx_http_hotpath_copy_t *copy)
+    ngx_uint_t codings, ngx_pool_t *pool, ngx_str_t *room,
+    ngx_http_hotpath_copy_t *copy)
 {
     ngx_int_t                        rc;
     ngx_uint_t                       i;
@@ -1040,6 +1044,7 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
     ngx_http_hotpath_cache_buffer_t  buffer;
 
     buffer.pool = pool;
+    buffer.room = room;
     buffer.data = NULL;
     buffer.size = 0;
 
@@ -1081,7 +1086,7 @@ ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache, ngx_str_t *key,
         copy->head.data = buffer.data;
 
         copy->body.len = ngx_http_hotpath_cache_body_len(&entry, copy->coding);
-        copy->body.data = copy->body.len ? buffer.data + entry.head_len : NULL;
+        copy->body.data = copy->body.len ? buffer.body : NULL;
 
         return NGX_OK;
     }
@@ -1244,7 +1249,10 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
                ? NGX_DECLINED : NGX_AGAIN;
     }
 
-    len = entry->head_len + body;
+    buffer->body = buffer->room && body <= buffer->room->len
+                   ? buffer->room->data : NULL;
+
+    len = entry->head_len + (buffer->body ? 0 : body);
 
     if (len > buffer->size) {
 
@@ -1269,26 +1277,22 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
         }
     }
 
+    if (buffer->body == NULL) {
+        buffer->body = buffer->data + entry->head_len;
+    }
+
     /* The body as it came lies behind the head, any other in its own cells. */
 
-    if (coding != HP_CODING_IDENTITY) {
-        len = entry->head_len;
-    }
-
-    if (len && ngx_http_hotpath_cache_take(&cursor, buffer->data, len)
+    if ((entry->head_len
+         && ngx_http_hotpath_cache_take(&cursor, buffer->data, entry->head_len)
+            != NGX_OK)
+        || (coding != HP_CODING_IDENTITY
+            && ngx_http_hotpath_cache_jump(&cursor,
+                                           coding == HP_CODING_BR
+                                           ? entry->br : entry->gzip, body)
                != NGX_OK)
-    {
-        return NGX_AGAIN;
-    }
-
-    if (coding != HP_CODING_IDENTITY
-        && (ngx_http_hotpath_cache_jump(&cursor,
-                                        coding == HP_CODING_BR ? entry->br
-                                                               : entry->gzip,
-                                        body)
-            != NGX_OK
-            || ngx_http_hotpath_cache_take(&cursor, buffer->data + len, body)
-               != NGX_OK))
+        || (body && ngx_http_hotpath_cache_take(&cursor, buffer->body, body)
+                    != NGX_OK))
     {
         return NGX_AGAIN;
     }

@@ -96,13 +96,14 @@ ngx_http_hotpath_cache_t *ngx_http_hotpath_cache_find(ngx_conf_t *cf,
     ngx_str_t *name);
 
 /*
- * NGX_OK: *copy is filled, head and body from pool. NGX_DECLINED: not there.
- * NGX_ERROR: no memory. The key is any bytes, 1 to 1200. codings is a set of
+ * NGX_OK: *copy is filled, head and body from pool, but the body in room where
+ * that is not NULL and has enough. NGX_DECLINED: not there. NGX_ERROR: no
+ * memory. The key is any bytes, 1 to 1200. codings is a set of
  * HP_CODING_*: the body is the largest of them that the entry has, else
  * identity.
  */
 ngx_int_t ngx_http_hotpath_cache_get(ngx_http_hotpath_cache_t *cache,
-    ngx_str_t *key, ngx_uint_t codings, ngx_pool_t *pool,
+    ngx_str_t *key, ngx_uint_t codings, ngx_pool_t *pool, ngx_str_t *room,
     ngx_http_hotpath_copy_t *copy);
 
 /*

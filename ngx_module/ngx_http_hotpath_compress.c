@@ -198,7 +198,7 @@ ngx_http_hotpath_compress_begin(ngx_http_hotpath_compress_work_t *w)
     }
 
     if (ngx_http_hotpath_cache_get(w->job->cache, &w->job->key,
-                                   HP_CODING_IDENTITY, w->pool, &copy)
+                                   HP_CODING_IDENTITY, w->pool, NULL, &copy)
         != NGX_OK
         || copy.meta.version != w->job->version
         || copy.codings != HP_CODING_IDENTITY)

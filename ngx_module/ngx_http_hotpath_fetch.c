@@ -555,7 +555,7 @@ ngx_http_hotpath_fetch_look(ngx_http_hotpath_fetch_t *f)
     }
 
     rc = ngx_http_hotpath_cache_get(f->model->rules.cache, &f->node.str,
-                                    HP_CODING_IDENTITY, f->pool, &copy);
+                                    HP_CODING_IDENTITY, f->pool, NULL, &copy);
 
     if (rc == NGX_OK && copy.meta.trusted
         && copy.meta.fresh_ms > ngx_http_hotpath_now_ms()
@@ -951,7 +951,7 @@ ngx_http_hotpath_fetch_stored(ngx_http_hotpath_fetch_t *f, ngx_int_t rc,
         /* a newer version was pushed while this one was on its way */
 
         if (ngx_http_hotpath_cache_get(f->model->rules.cache, &f->node.str,
-                                       HP_CODING_IDENTITY, f->pool, &copy)
+                                       HP_CODING_IDENTITY, f->pool, NULL, &copy)
             == NGX_OK)
         {
             ngx_http_hotpath_fetch_end(f, &copy, &how);

@@ -15,6 +15,7 @@
 
 #include "ngx_http_hotpath_module.h"
 #include "ngx_http_hotpath_fetch.h"
+#include "ngx_http_hotpath_gather.h"
 #include "ngx_http_hotpath_hot.h"
 #include "ngx_http_hotpath_list.h"
 
@@ -216,7 +217,8 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
 {
     uint64_t                         now_ms;
     ngx_int_t                        rc;
-    ngx_uint_t                       codings, control;
+    ngx_str_t                        room;
+    ngx_uint_t                       codings, control, given;
     ngx_http_hotpath_how_t           how;
     ngx_http_hotpath_copy_t          copy;
     ngx_http_hotpath_read_ctx_t     *ctx;
@@ -225,9 +227,10 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
 
     rules = &wanted->model->rules;
     codings = ngx_http_hotpath_serve_codings(r, rules);
+    given = ngx_http_hotpath_gather_room(r, &room) == NGX_OK;
 
     rc = ngx_http_hotpath_cache_get(rules->cache, &wanted->zone_key, codings,
-                                    r->pool, &copy);
+                                    r->pool, given ? &room : NULL, &copy);
     if (rc == NGX_ERROR) {
         return NGX_ERROR;
     }
@@ -293,6 +296,12 @@ ngx_http_hotpath_read_through(ngx_http_request_t *r,
     if (rc == NGX_OK && copy.meta.stale_ms > now_ms) {
         ctx->stale = 1;
         ctx->copy = copy;
+
+        if (given
+            && ngx_http_hotpath_read_copied(r, &ctx->copy.body) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
     }
 
     if (!rules->status_key) {

@@ -396,7 +396,7 @@ ngx_http_hotpath_relay_coded(ngx_http_request_t *r,
     }
 
     rc = ngx_http_hotpath_cache_get(ctx->cache, &ctx->variant.key,
-                                    coding, r->pool, &copy);
+                                    coding, r->pool, NULL, &copy);
 
     if (rc == NGX_OK && copy.coding == coding
         && copy.meta.version == ctx->stale.meta.version)

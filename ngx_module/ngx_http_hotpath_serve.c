@@ -351,9 +351,8 @@ ngx_http_hotpath_serve(ngx_http_request_t *r,
 
         ngx_http_hotpath_gather_begin(r);
         rc = ngx_http_send_header(r);
-        ngx_http_hotpath_gather_end(r);
 
-        return rc;
+        return ngx_http_hotpath_gather_end(r) == NGX_OK ? rc : NGX_ERROR;
     }
 
     if (rules->compress_min && copy->body.len >= rules->compress_min
@@ -445,9 +444,7 @@ ngx_http_hotpath_serve_send(ngx_http_request_t *r,
 
 done:
 
-    ngx_http_hotpath_gather_end(r);
-
-    return rc;
+    return ngx_http_hotpath_gather_end(r) == NGX_OK ? rc : NGX_ERROR;
 }
 
 

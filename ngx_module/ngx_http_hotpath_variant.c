@@ -236,7 +236,7 @@ ngx_http_hotpath_variant_find(ngx_http_request_t *r,
     variant->shaken = 0;
 
     rc = ngx_http_hotpath_cache_get(cache, &variant->base, codings, r->pool,
-                                    copy);
+                                    NULL, copy);
     if (rc != NGX_OK) {
         return rc;
     }
@@ -281,7 +281,7 @@ ngx_http_hotpath_variant_find(ngx_http_request_t *r,
     }
 
     rc = ngx_http_hotpath_cache_get(cache, &variant->key, codings, r->pool,
-                                    copy);
+                                    NULL, copy);
     if (rc != NGX_OK) {
         return rc;
     }
@@ -316,7 +316,7 @@ ngx_http_hotpath_variant_changed(ngx_http_request_t *r,
     ngx_http_hotpath_copy_t   copy;
 
     if (ngx_http_hotpath_cache_get(cache, &variant->key, HP_CODING_IDENTITY,
-                                   r->pool, &copy)
+                                   r->pool, NULL, &copy)
         != NGX_OK)
     {
         return 0;
@@ -364,7 +364,7 @@ ngx_http_hotpath_variant_store(ngx_http_request_t *r,
     variant->stamp = 0;
 
     rc = ngx_http_hotpath_cache_get(cache, &variant->base, HP_CODING_IDENTITY,
-                                    r->pool, &copy);
+                                    r->pool, NULL, &copy);
     if (rc == NGX_ERROR) {
         return NGX_ERROR;
     }
@@ -488,7 +488,8 @@ ngx_http_hotpath_variant_invalidate(ngx_http_request_t *r,
     version = (uint64_t) ngx_http_hotpath_wall_us();
 
     switch (ngx_http_hotpath_cache_get(cache, key,
-                                       HP_CODING_IDENTITY, r->pool, &copy))
+                                       HP_CODING_IDENTITY, r->pool, NULL,
+                                       &copy))
     {
     case NGX_OK:
         version = ngx_max(version, copy.meta.version + 1);

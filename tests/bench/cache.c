@@ -132,7 +132,7 @@ static double read_zone(ngx_http_hotpath_cache_t *cache, size_t entries,
         n = next(&seed) % entries;
         memcpy(key_space, &n, sizeof(n));
         found += ngx_http_hotpath_cache_get(cache, &key, HP_CODING_IDENTITY,
-                                            &pool.pool, &copy) == NGX_OK;
+                                            &pool.pool, NULL, &copy) == NGX_OK;
         pool.n = 0;
     }
 

@@ -4,8 +4,8 @@ GET of a document from the zone, to `return 200` with the same body from the
 same nginx: 120 bytes and nearly 4 KiB, each one request at a time and 16 at a
 time (x16), with one worker and with two (w2), 64 connections. With two workers
 both take half of the connections each, through the listener that has a queue
-for every worker; wrk then needs what both leave it, and the figures per second
-of processor time say more.
+for every worker; the client then needs what both leave it, and the figures per
+second of processor time say more. The load is closedloop.c, and wrk for x16.
 
 What makes a row wrong ends the benchmark: an answer that is no hit or has
 another body, before or after; a request of a run that the zone's counter does
@@ -14,7 +14,8 @@ not have, or one that went to a source; two workers of which one does nothing.
 
 import re
 
-from rig import DOCUMENTS, SIZES, check, medians, result, ticks, wrk
+from rig import (DOCUMENTS, SIZES, check, closed_loop, medians, result, ticks,
+                 wrk)
 
 BAR = 0.98
 DEPTH = 16
@@ -31,12 +32,14 @@ def row(stack, name, args):
     size, workers, depth = re.match(
         r"get_cached_(\w+?)(?:_w(\d))?(?:_x(\d+))?$", name).groups()
     key = str(SIZES[size])
-    options = {"script": "pipeline.lua", "arguments": [depth]} if depth else {}
     asked = 0
 
     def run(path):
-        return wrk(f"{stack.spread_url}/{path}/{key}", args.seconds,
-                   of=stack["nginx"], **options)
+        url = f"{stack.spread_url}/{path}/{key}"
+        if depth:
+            return wrk(url, args.seconds, of=stack["nginx"],
+                       script="pipeline.lua", arguments=[depth])
+        return closed_loop(url, args.seconds, of=stack["nginx"])
 
     def ours():
         nonlocal asked

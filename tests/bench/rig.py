@@ -4,7 +4,8 @@ The stack is the shipped configuration with one nginx worker and no limit in
 the way, below var/bench, with two documents put into the read model as they
 are; the same nginx gives the same bytes by `return 200`. The load is wrk with
 one thread, because a faster client would only take processor time from the
-server it shares two cores with. The clock is wrk's for requests a second, and
+server it shares two cores with; or closedloop.c, where wrk is too slow for an
+answer from memory. The clock is theirs for requests a second, and
 /proc/PID/stat, summed over a server's processes, for requests per second of
 processor time: the second says more where client and server share cores.
 
@@ -16,6 +17,7 @@ bench.py, peers.py and instructions.py, which say what is compared with what.
 import collections
 import contextlib
 import http.client
+import json
 import os
 import pwd
 import re
@@ -31,6 +33,9 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.dirname(HERE))
 from servers import TestStack, local  # noqa: E402
 from procs import Process, wait_until  # noqa: E402
+
+# Clients of our own: make -C tests/bench.
+CLIENTS = os.path.join(ROOT, "var", "build", "bench")
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -246,6 +251,23 @@ def wrk(url, seconds, connections=64, script=None, arguments=(), of=None,
     return Sample(rate, requests / max(used, tick) if of else None, requests,
                   float(p50) * UNITS_US[unit],
                   requests / max(used + used_behind, tick) if behind else None)
+
+
+def closed_loop(url, seconds, connections=64, of=None):
+    """One run of closedloop.c against url, which costs less than wrk does."""
+    host, _, path = url.partition("//")[2].partition("/")
+    before = cpu_s(of) if of else 0
+    done = subprocess.run(
+        [os.path.join(CLIENTS, "closedloop"), *host.split(":"), "/" + path,
+         str(connections), str(seconds)],
+        capture_output=True, text=True, check=False, timeout=seconds + 60)
+    used = cpu_s(of) - before if of else 0
+    if done.returncode:
+        raise SystemExit(done.stderr or f"closedloop: {done.returncode}")
+    said = json.loads(done.stdout)
+    return Sample(said["requests"] / said["seconds"],
+                  said["requests"] / max(used, 1 / TICKS_PER_S) if of else None,
+                  said["requests"])
 
 
 def medians(rounds, *runs):

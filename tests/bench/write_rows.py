@@ -34,11 +34,12 @@ import statistics
 import subprocess
 
 from peers import BUILT, free_port
-from rig import ACCEPTED, ROOT, Sample, local, medians, result, wrk
+from rig import (ACCEPTED, CLIENTS, ROOT, Sample, local, medians, result,
+                 wrk)
 from servers import Client, Peer, price_set, wait_until
 from wire import Nats, config
 
-OPENLOOP = os.path.join(ROOT, "var", "build", "bench", "openloop")
+OPENLOOP = os.path.join(CLIENTS, "openloop")
 SERVICES = ("go", "go1", "node")
 BARS = {"post_256": 0.65, "post_1024": 0.70, "post_256_default_sync": 0.78}
 P99_BAR, GROUP1_BAR = 3, 10

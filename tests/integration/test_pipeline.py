@@ -1,13 +1,16 @@
-"""Pipelined requests: answers in order, whole, none held back.
+"""Answers that are kept: in order, whole, none held back.
 
-nginx_module's gather room keeps an answer while the next request stands in the
-buffer already. What must never be seen of that: another order, other bytes, an
-answer that waits for a request that is slow, unfinished or wrong. Model rows
-are written by SQL.
+The module's gather room keeps an answer until the end of the turn of the event
+loop, or while the next request stands in the buffer already. What must never
+be seen of that: another order, other bytes, an answer that waits for a request
+that is slow, unfinished or wrong, one that is lost with a connection that was
+closed too early. Model rows are written by SQL.
 """
 
+import os
 import random
 import socket
+import time
 import uuid
 
 import pytest
@@ -17,6 +20,7 @@ from wire import RawHTTP
 
 HTTP = """
 hotpath_cache_zone zone=pipeline:16m;
+log_format kept escape=none "$uri $sent_http_etag $sent_http_age $status";
 """
 
 SERVER = """
@@ -30,6 +34,16 @@ location /docs/slow/ {
 }
 location /docs/closed { return 444; }
 location /plain/ { default_type text/plain; return 200 "plain $uri"; }
+location /few/ {
+    hotpath_read prices; hotpath_cache pipeline ttl=1h; keepalive_requests 3;
+}
+location /piecemeal/ {
+    hotpath_read prices; hotpath_cache pipeline ttl=1h; limit_rate 8k;
+}
+location /mirrored/ {
+    hotpath_read prices; hotpath_cache pipeline ttl=1h;
+    mirror /docs/slow/mirror; access_log kept.log kept;
+}
 location /rated/ {
     hotpath_read prices; hotpath_cache pipeline ttl=1h; limit_rate 1000k;
 }
@@ -38,7 +52,7 @@ location /rated/ {
 STACK = {"workers": 1, "http": HTTP, "server": SERVER,
          "without": ("drain", "project")}
 
-SIZES = (1, 100, 1400, 5000, 20000, 200000)
+SIZES = (1, 100, 1400, 5000, 12000, 20000, 200000)
 
 
 @pytest.fixture(scope="module")
@@ -231,4 +245,156 @@ def test_reload_in_between(own_stack, documents):
             assert answer.body == documents[name]
             if answer.headers["connection"] == "close":
                 break
+        client.close()
+
+
+def together(own_stack, texts):
+    """One client for each text, all sent before any answer is read."""
+    clients = [RawHTTP(own_stack.ports["http"]) for _ in texts]
+    for client, text in zip(clients, texts):
+        client.send(text)
+    return clients
+
+
+def test_one_request_each(own_stack, documents):
+    """On more connections than there are buffers, several times."""
+    names = [list(documents)[i % len(documents)] for i in range(200)]
+    clients = together(own_stack, [get(f"/docs/{name}") for name in names])
+    for _ in range(3):
+        for client, name in zip(clients, names):
+            assert client.answer().body == documents[name]
+        names = names[1:] + names[:1]
+        for client, name in zip(clients, names):
+            client.send(get(f"/docs/{name}"))
+    for client, name in zip(clients, names):
+        assert client.answer().body == documents[name]
+        client.close()
+
+
+def test_a_client_that_says_no_more(own_stack, documents):
+    """Its end of the connection is closed behind the request."""
+    for name in list(documents) * 5:
+        with RawHTTP(own_stack.ports["http"]) as client:
+            client.send(get(f"/docs/{name}"))
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.answer().body == documents[name]
+            assert client.closed()
+
+
+def test_the_last_that_is_allowed(own_stack, documents):
+    name = next(iter(documents))
+    with RawHTTP(own_stack.ports["http"]) as client:
+        for last in (False, False, True):
+            client.send(get(f"/few/{name}"))
+            answer = client.answer()
+            assert answer.body == documents[name]
+            assert (answer.headers["connection"] == "close") == last
+        assert client.closed()
+
+
+def test_errors_and_not_modified(own_stack, documents):
+    name = next(iter(documents))
+    etag = own_stack.get(f"/docs/{name}").headers["ETag"]
+    texts = [get(f"/docs/{name}"),
+             get(f"/docs/{name}", f"If-None-Match: {etag}"),
+             get(f"/docs/{name}", "If-Match: other"),
+             get(f"/docs/{name}", method="DELETE"), get("/docs/absent")] * 20
+    for client, status in zip(together(own_stack, texts),
+                              (200, 304, 412, 405, 404) * 20):
+        answer = client.answer()
+        assert answer.status == status
+        assert status != 200 or answer.body == documents[name]
+        client.close()
+
+
+def test_a_request_that_outlives_its_answer(own_stack, documents):
+    """A mirror is slow: the log line, which comes later, says what was sent,
+    and others were sent from the same buffers meanwhile."""
+    small = [name for name, body in documents.items() if len(body) < 2000]
+    for i in range(10):
+        own_stack.sql("UPDATE hotpath.prices SET version = %s WHERE key = %s",
+                      (1000 + i, small[i % len(small)]))
+    texts = [get(f"/mirrored/{name}") for name in small]
+    clients = together(own_stack, texts)
+    expected = set()
+    for client, name in zip(clients, small):
+        answer = client.answer()
+        assert answer.body == documents[name]
+        expected.add(f"/mirrored/{name} {answer.headers['etag']} "
+                     f"{answer.headers['age']} 200")
+    test_one_request_each(own_stack, documents)
+    path = os.path.join(own_stack.directory, "nginx", "kept.log")
+
+    def logged():
+        with open(path, encoding="utf-8") as file:
+            return set(file.read().splitlines())
+    wait_until(lambda: expected <= logged(), 10, "all are logged")
+    for client in clients:
+        client.close()
+
+
+def ask_unread(own_stack, client, name, most):
+    """Asks one after the other, up to most times, and reads nothing: how many
+    were begun before the worker took no more."""
+    for count in range(most):
+        before = reads(own_stack)
+        client.send(get(f"/docs/{name}"))
+        until = time.monotonic() + 1
+        while reads(own_stack) == before:
+            if time.monotonic() > until:
+                return count
+    return most
+
+
+def reads(own_stack):
+    return own_stack.metric("hotpath_read_requests_total")
+
+
+def small_window(own_stack):
+    client = RawHTTP(own_stack.ports["http"])
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 262144)
+    client.socket.settimeout(20)
+    return client
+
+
+def test_a_reader_that_never_began(own_stack, documents):
+    """What its socket did not take is sent when it does; also by a worker
+    that is ending, where nginx takes the connection for an idle one."""
+    name = next(name for name, body in documents.items()
+                if 10000 < len(body) < 14000)
+    with small_window(own_stack) as client:
+        begun = ask_unread(own_stack, client, name, 2000)
+        assert 10 < begun < 2000
+        for _ in range(begun + 1):
+            assert client.answer().body == documents[name]
+
+    # on one of them the last that was asked for was not sent, and there is no
+    # request
+    clients = [small_window(own_stack) for _ in range(6)]
+    for i, client in enumerate(clients):
+        count = begun - i
+        assert ask_unread(own_stack, client, name, count) == count
+    own_stack.reload()
+    for i, client in enumerate(clients):
+        for _ in range(begun - i):
+            assert client.answer().body == documents[name]
+        client.close()
+
+
+def test_an_answer_in_pieces(own_stack, documents):
+    """Its rest waits in a buffer that nobody else writes to meanwhile; others
+    get theirs from the buffers that are left."""
+    name, other, *_ = [name for name, body in documents.items()
+                       if 10000 < len(body) < 14000]
+    slow = [RawHTTP(own_stack.ports["http"]) for _ in range(70)]
+    for client in slow:
+        client.send(get(f"/piecemeal/{name}"))
+        assert client.line() == b"HTTP/1.1 200 OK"
+    with RawHTTP(own_stack.ports["http"]) as client:
+        for _ in range(100):
+            client.send(get(f"/docs/{other}"))
+            assert client.answer().body == documents[other]
+    for client in slow:
+        client.buffer = b"HTTP/1.1 200 OK\r\n" + client.buffer
+        assert client.answer().body == documents[name]
         client.close()

@@ -347,7 +347,8 @@ static inline ngx_int_t get_coded(ngx_http_hotpath_cache_t *cache, uint64_t n,
 
     key = make_key(space, n);
     shim_pool_reset(&pool);
-    return ngx_http_hotpath_cache_get(cache, &key, codings, &pool.pool, copy);
+    return ngx_http_hotpath_cache_get(cache, &key, codings, &pool.pool, NULL,
+                                      copy);
 }
 
 static inline ngx_int_t get(ngx_http_hotpath_cache_t *cache, uint64_t n,

@@ -122,7 +122,7 @@ static void test_sizes(void **state)
         shim_pool_reset(&pool);
         assert_int_equal(ngx_http_hotpath_cache_get(cache, &key,
                                                     HP_CODING_IDENTITY,
-                                                    &pool.pool, &copy),
+                                                    &pool.pool, NULL, &copy),
                          NGX_OK);
         assert_int_equal(copy.body.len, len % 241);
         assert_true(body_is(&copy, len, 1));
@@ -132,7 +132,7 @@ static void test_sizes(void **state)
     assert_int_equal(ngx_http_hotpath_cache_put(cache, &key, &meta, &content),
                      NGX_DECLINED);
     assert_int_equal(ngx_http_hotpath_cache_get(cache, &key, HP_CODING_IDENTITY,
-                                                &pool.pool, &copy),
+                                                &pool.pool, NULL, &copy),
                      NGX_DECLINED);
     assert_int_equal(ngx_http_hotpath_cache_purge(cache, &key, 0),
                      NGX_DECLINED);
