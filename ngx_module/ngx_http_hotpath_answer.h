@@ -164,6 +164,14 @@
       "The broker is not available, nothing was accepted")                    \
     X(BROKER_REFUSED, "broker_refused", 503, 5,                               \
       "The broker refused the event, nothing was accepted")                   \
+    X(BROKER_DEGRADED, "broker_degraded", 503, 2,                             \
+      "The broker cannot store at the moment, nothing was accepted")          \
+    X(BROKER_DENIED, "broker_denied", 503, 30,                                \
+      "The broker does not permit the event, nothing was accepted")           \
+    X(STREAM_FULL, "stream_full", 503, 5,                                     \
+      "The broker has no more room, nothing was accepted")                    \
+    X(STREAM_UNFIT, "stream_unfit", 503, 5,                                   \
+      "The broker has no fit stream for the event, nothing was accepted")     \
     X(PUBLISH_QUEUE_FULL, "publish_queue_full", 503, 1,                       \
       "Too many events wait for the broker, nothing was accepted")            \
     X(OUTCOME_UNKNOWN, "outcome_unknown", 503, 1,                             \

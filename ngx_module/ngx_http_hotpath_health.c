@@ -99,7 +99,7 @@ ngx_http_hotpath_live_handler(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_hotpath_ready_handler(ngx_http_request_t *r)
 {
-    u_char                              list[1024], *p;
+    u_char                              list[2048], *p;
     ngx_int_t                           rc;
     ngx_str_t                           body;
     ngx_uint_t                          up, ready;
@@ -137,7 +137,17 @@ ngx_http_hotpath_ready_handler(ngx_http_request_t *r)
 
         up = (publish.streams == mcf->publish.partitions);
         ready &= up;
-        p = ngx_http_hotpath_health_check(p, "streams", up, 1);
+        p = ngx_http_hotpath_health_check(p, "streams", up, 1) - 2;
+        p = ngx_sprintf(p, ",\"durability\":\"%s\"",
+                        ngx_http_hotpath_publish_tier(&mcf->publish));
+
+        if (!up) {
+            p = ngx_sprintf(p, ",\"stream\":\"%V\",\"reason\":\"%s\"",
+                            &publish.stream,
+                            publish.reason ? publish.reason : "not_known_yet");
+        }
+
+        p = ngx_cpymem(p, "},", 2);
 
         /* nine tenths: there must be room for what comes next */
         up = publish.queued_bytes < mcf->publish.queue_bytes / 10 * 9;

@@ -86,6 +86,13 @@
       "Events in those messages.")                                            \
     X(PUBLISH_ERRORS, COUNTER, "hotpath_publish_errors_total", "",            \
       "Publishes that the broker refused or did not acknowledge in time.")    \
+    X(PUBLISH_REPEATS, COUNTER, "hotpath_publish_repeats_total", "",          \
+      "Messages sent again because their connection was lost.")               \
+    X(TIER_PROCESS, GAUGE, "hotpath_durability", "tier=\"process\"",          \
+      "1 for what an accepted event survives, by the configuration.")         \
+    X(TIER_REPLICATED, GAUGE, "hotpath_durability",                           \
+      "tier=\"replicated\"", "")                                              \
+    X(TIER_SYNC, GAUGE, "hotpath_durability", "tier=\"sync\"", "")            \
     X(NATS_CONNECTS, COUNTER, "hotpath_nats_connects_total", "",              \
       "Connections made to a NATS server.")                                   \
     X(NATS_CONNECTED, GAUGE, "hotpath_nats_connections", "",                  \

@@ -44,8 +44,6 @@
 static ngx_int_t ngx_http_hotpath_preaccess_handler(ngx_http_request_t *r);
 static ngx_array_t *ngx_http_hotpath_trusted(ngx_http_request_t *r);
 
-static char *ngx_http_hotpath_nats(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 static char *ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_write(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -104,9 +102,9 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
 
     { ngx_string("hotpath_nats"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
-      ngx_http_hotpath_nats,
+      ngx_http_hotpath_nats_set,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      0,
+      offsetof(ngx_http_hotpath_main_conf_t, nats),
       NULL },
 
     { ngx_string("hotpath_nats_user"),
@@ -128,6 +126,69 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       ngx_conf_set_str_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_hotpath_main_conf_t, nats.token),
+      NULL },
+
+    { ngx_string("hotpath_nats_nkey"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.nkey),
+      NULL },
+
+    { ngx_string("hotpath_nats_credentials"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.credentials),
+      NULL },
+
+    { ngx_string("hotpath_nats_ssl"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.tls),
+      ngx_http_hotpath_nats_tls_modes },
+
+    { ngx_string("hotpath_nats_ssl_trusted_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.tls_trusted),
+      NULL },
+
+    { ngx_string("hotpath_nats_ssl_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.tls_certificate),
+      NULL },
+
+    { ngx_string("hotpath_nats_ssl_certificate_key"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.tls_certificate_key),
+      NULL },
+
+    { ngx_string("hotpath_nats_ssl_verify"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.tls_verify),
+      NULL },
+
+    { ngx_string("hotpath_nats_ssl_name"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.tls_name),
+      NULL },
+
+    { ngx_string("hotpath_nats_discovery"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, nats.discovery),
       NULL },
 
     { ngx_string("hotpath_nats_connect_timeout"),
@@ -563,79 +624,6 @@ ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest)
 }
 
 
-/* The servers, each nats://host[:port]; names are resolved here. */
-
-static char *
-ngx_http_hotpath_nats(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_hotpath_main_conf_t *mcf = conf;
-
-    ngx_url_t    u;
-    ngx_str_t   *value;
-    ngx_uint_t   i, j;
-    ngx_addr_t  *addr;
-
-    static ngx_str_t  scheme = ngx_string("nats://");
-
-    if (mcf->nats.addrs) {
-        return "is duplicate";
-    }
-
-    mcf->nats.addrs = ngx_array_create(cf->pool, 4, sizeof(ngx_addr_t));
-    if (mcf->nats.addrs == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        ngx_memzero(&u, sizeof(ngx_url_t));
-        u.url = value[i];
-        u.default_port = 4222;
-
-        if (u.url.len > scheme.len
-            && ngx_strncasecmp(u.url.data, scheme.data, scheme.len) == 0)
-        {
-            u.url.data += scheme.len;
-            u.url.len -= scheme.len;
-
-        } else if (ngx_strlchr(u.url.data, u.url.data + u.url.len, '/')) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid NATS server \"%V\": only the scheme "
-                               "\"nats://\" is supported", &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (ngx_strlchr(u.url.data, u.url.data + u.url.len, '@')) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "credentials in NATS server \"%V\" belong in "
-                               "\"hotpath_nats_user\" and "
-                               "\"hotpath_nats_password\"", &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "%s in NATS server \"%V\"",
-                               u.err ? u.err : "invalid address", &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        for (j = 0; j < u.naddrs; j++) {
-            addr = ngx_array_push(mcf->nats.addrs);
-            if (addr == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            *addr = u.addrs[j];
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
 static char *
 ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -758,6 +746,44 @@ ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             }
 
             mcf->publish.timeout = n;
+
+        } else if (ngx_strcmp(value[i].data, "storage=file") == 0) {
+
+            mcf->publish.storage = HP_STORAGE_FILE;
+
+        } else if (ngx_strcmp(value[i].data, "storage=memory") == 0) {
+
+            mcf->publish.storage = HP_STORAGE_MEMORY;
+
+        } else if (ngx_strncmp(value[i].data, "replicas=", 9) == 0) {
+
+            n = ngx_atoi(s.data, s.len);
+            if (n < 1 || n > 5) {
+                goto invalid;
+            }
+
+            mcf->publish.replicas = n;
+
+        } else if (ngx_strncmp(value[i].data, "duplicate_window=", 17) == 0) {
+
+            n = ngx_parse_time(&s, 0);
+            if (n == NGX_ERROR) {
+                goto invalid;
+            }
+
+            mcf->publish.duplicate_window = n;
+
+        } else if (ngx_strcmp(value[i].data, "durability=process") == 0) {
+
+            mcf->publish.durability = NGX_HTTP_HOTPATH_DURABILITY_PROCESS;
+
+        } else if (ngx_strcmp(value[i].data, "durability=replicated") == 0) {
+
+            mcf->publish.durability = NGX_HTTP_HOTPATH_DURABILITY_REPLICATED;
+
+        } else if (ngx_strcmp(value[i].data, "durability=sync") == 0) {
+
+            mcf->publish.durability = NGX_HTTP_HOTPATH_DURABILITY_SYNC;
 
         } else {
             goto invalid;
@@ -1323,9 +1349,7 @@ ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    mcf->nats.connect_timeout = NGX_CONF_UNSET_MSEC;
-    mcf->nats.ping_interval = NGX_CONF_UNSET_MSEC;
-    mcf->nats.buffer = NGX_CONF_UNSET_SIZE;
+    ngx_http_hotpath_nats_conf_create(&mcf->nats);
     mcf->publish.partitions = NGX_CONF_UNSET_UINT;
     mcf->publish.window = NGX_CONF_UNSET_UINT;
     mcf->publish.group_events = NGX_CONF_UNSET_UINT;
@@ -1334,6 +1358,10 @@ ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
     mcf->publish.timeout = NGX_CONF_UNSET_MSEC;
     mcf->publish.linger_us = NGX_CONF_UNSET_UINT;
     mcf->body_memory = NGX_CONF_UNSET_SIZE;
+    mcf->publish.storage = NGX_CONF_UNSET_UINT;
+    mcf->publish.replicas = NGX_CONF_UNSET_UINT;
+    mcf->publish.duplicate_window = NGX_CONF_UNSET_MSEC;
+    mcf->publish.durability = NGX_CONF_UNSET_UINT;
 
     return mcf;
 }
@@ -1344,11 +1372,14 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
 {
     ngx_http_hotpath_main_conf_t *mcf = conf;
 
+    char    *rv;
     u_char  *p;
 
-    ngx_conf_init_msec_value(mcf->nats.connect_timeout, 2000);
-    ngx_conf_init_msec_value(mcf->nats.ping_interval, 5000);
-    ngx_conf_init_size_value(mcf->nats.buffer, 16 * 1024 * 1024);
+    rv = ngx_http_hotpath_nats_conf_init(cf, &mcf->nats);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
     ngx_conf_init_uint_value(mcf->publish.partitions, 2);
     ngx_conf_init_uint_value(mcf->publish.window, 1);
     ngx_conf_init_uint_value(mcf->publish.group_events, 4096);
@@ -1357,6 +1388,28 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->publish.timeout, 5000);
     ngx_conf_init_uint_value(mcf->publish.linger_us, 300);
     ngx_conf_init_size_value(mcf->body_memory, 128 * 1024 * 1024);
+    ngx_conf_init_uint_value(mcf->publish.storage, HP_STORAGE_FILE);
+    ngx_conf_init_uint_value(mcf->publish.durability,
+                             NGX_HTTP_HOTPATH_DURABILITY_PROCESS);
+    ngx_conf_init_msec_value(mcf->publish.duplicate_window,
+                             2 * mcf->publish.timeout);
+    ngx_conf_init_uint_value(mcf->publish.replicas,
+        mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_REPLICATED
+        ? 3 : 1);
+
+    if (mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_REPLICATED
+        && mcf->publish.replicas < 2)
+    {
+        return "\"durability=replicated\" of \"hotpath_stream\" needs two "
+               "\"replicas\" or more";
+    }
+
+    if (mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_SYNC
+        && mcf->publish.storage == HP_STORAGE_MEMORY)
+    {
+        return "\"durability=sync\" of \"hotpath_stream\" excludes "
+               "\"storage=memory\"";
+    }
 
     if (mcf->publish.stream.data == NULL) {
         ngx_str_set(&mcf->publish.stream, NGX_HTTP_HOTPATH_DEFAULT_STREAM);
@@ -1373,16 +1426,6 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
 
     mcf->publish.subject.data = p;
     mcf->publish.subject.len = ngx_sprintf(p, "%V.events", &mcf->subject) - p;
-
-    if (mcf->nats.token.len && mcf->nats.user.len) {
-        return "\"hotpath_nats_token\" and \"hotpath_nats_user\" exclude "
-               "each other";
-    }
-
-    if (mcf->nats.connect_timeout == 0 || mcf->nats.ping_interval == 0) {
-        return "\"hotpath_nats_connect_timeout\" and "
-               "\"hotpath_nats_ping_interval\" must not be 0";
-    }
 
     if (mcf->nats.buffer < 2 * mcf->publish.group_bytes + 65536) {
         return "\"hotpath_nats_buffer\" must hold two messages of "
@@ -1522,7 +1565,7 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
             ngx_str_set(&conf->status_uri, "/events/status/");
         }
 
-        if (mcf->nats.addrs == NULL) {
+        if (mcf->nats.servers == NULL) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "\"hotpath_write\" needs \"hotpath_nats\" at the "
                           "http level in %s:%ui", conf->file, conf->line);
@@ -1754,6 +1797,19 @@ ngx_http_hotpath_merge_documents(ngx_conf_t *cf,
 static ngx_int_t
 ngx_http_hotpath_init_module(ngx_cycle_t *cycle)
 {
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_hotpath_module);
+
+    if (mcf && mcf->writes
+        && mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_PROCESS)
+    {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "hotpath: an accepted event survives the end of the "
+                      "broker's process, not a power cut: \"durability\" of "
+                      "\"hotpath_stream\" is \"process\"");
+    }
+
     return ngx_http_hotpath_flight_prepare(cycle);
 }
 
@@ -1785,7 +1841,7 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    if (mcf->nats.addrs) {
+    if (mcf->nats.servers) {
         mcf->client = ngx_http_hotpath_nats_start(cycle, &mcf->nats);
 
         if (mcf->client == NULL) {
@@ -1799,6 +1855,11 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
                                         ngx_http_hotpath_write_outcome, mcf);
         if (mcf->publisher == NULL) {
             return NGX_ERROR;
+        }
+
+        if (ngx_worker == 0) {
+            ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_TIER_PROCESS
+                                         + mcf->publish.durability] = 1;
         }
     }
 

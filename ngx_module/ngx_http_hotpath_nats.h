@@ -1,13 +1,14 @@
 /*
- * ngx_http_hotpath_nats.h: one NATS connection per nginx worker, on nginx's
- * own events.
+ * ngx_http_hotpath_nats.h: NATS for one nginx worker, on nginx's own events.
  *
  * nats.c starts threads and can hold the loop for seconds, so the module
- * speaks the protocol itself (core/hp_nats.h). Never blocks in any state: a
- * server that is down, frozen, slow or talking nonsense costs a reconnect with
- * back-off. Everything is bounded: bytes waiting to be sent, bytes received,
- * requests without a reply. Nothing that was waiting when the connection was
- * lost is sent on the next one. Knows nginx and core/.
+ * speaks the protocol itself (core/hp_nats.h). One connection at a time; two
+ * for a moment, while a server that is about to stop is left for another. Never
+ * blocks in any state: a server that is down, frozen, slow or talking nonsense
+ * costs a reconnect with back-off. Everything is bounded: bytes waiting to be
+ * sent, bytes received, requests without a reply. Nothing that was waiting when
+ * the connection was lost is sent on the next one. Knows nginx, the rooms
+ * nats_*, metrics and core/.
  */
 #ifndef _NGX_HTTP_HOTPATH_NATS_H_INCLUDED_
 #define _NGX_HTTP_HOTPATH_NATS_H_INCLUDED_
@@ -17,6 +18,7 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 
+#include "ngx_http_hotpath_nats_conf.h"
 #include "core/hp_nats.h"
 
 
@@ -26,27 +28,21 @@
 typedef struct ngx_http_hotpath_nats_s  ngx_http_hotpath_nats_t;
 
 
-/* Written when the configuration is read. */
-typedef struct {
-    ngx_array_t  *addrs;             /* of ngx_addr_t; NULL: no NATS at all */
-    ngx_str_t     user;
-    ngx_str_t     password;
-    ngx_str_t     token;
-    ngx_msec_t    connect_timeout;   /* TCP, INFO and PONG, together */
-    ngx_msec_t    ping_interval;
-    size_t        buffer;            /* most bytes waiting to be sent */
-} ngx_http_hotpath_nats_conf_t;
-
-
 /* op points into the receive buffer and is valid during the call. */
 typedef void (*ngx_http_hotpath_nats_message_pt)(void *data,
     hp_nats_op_t *op);
 
-/* op is NULL where the connection was lost before the reply came. */
+/* A status that no server sends in a reply: it does not permit to publish to
+ * the subject, which is therefore known not to have the message. */
+#define NGX_HTTP_HOTPATH_NATS_DENIED  403
+
+/* op is NULL where the connection was lost before the reply came; its status
+ * may be NGX_HTTP_HOTPATH_NATS_DENIED. */
 typedef void (*ngx_http_hotpath_nats_reply_pt)(void *data, hp_nats_op_t *op);
 
-/* up: 1 ready, subscriptions in force; 0 lost (all replies were given up), or
- * the very first attempt failed. */
+/* up: 1 ready, subscriptions in force (also on another server than before,
+ * without having been lost); 0 lost (all replies were given up), or the very
+ * first attempt failed. */
 typedef void (*ngx_http_hotpath_nats_state_pt)(void *data, ngx_uint_t up);
 
 
@@ -64,7 +60,8 @@ ngx_int_t ngx_http_hotpath_nats_on_state(ngx_http_hotpath_nats_t *nats,
     ngx_http_hotpath_nats_state_pt handler, void *data);
 
 /*
- * Sends a message that asks for a reply; payload is n parts that are copied.
+ * Sends a message that asks for a reply; payload is n parts that are copied,
+ * subject is not and has to outlive the request.
  * headers: lines each ended by CRLF, without the first line and the empty last
  * one; may be empty. NGX_OK: *id is set, and the handler is called exactly
  * once unless the request is given up. NGX_DECLINED: not connected.
@@ -90,6 +87,12 @@ void ngx_http_hotpath_nats_push(ngx_http_hotpath_nats_t *nats);
  * middle of long work. Handlers are called, the connection may be lost. */
 void ngx_http_hotpath_nats_poll(ngx_http_hotpath_nats_t *nats);
 void ngx_http_hotpath_nats_give_up(ngx_http_hotpath_nats_t *nats, uint32_t id);
+
+/* Gives up and sees to it that it is not sent later: NGX_OK where all of it has
+ * left this process. NGX_DECLINED where it has not: the connection, which took
+ * nothing for so long, is closed, and the server never gets the whole. */
+ngx_int_t ngx_http_hotpath_nats_withdraw(ngx_http_hotpath_nats_t *nats,
+    uint32_t id);
 
 ngx_uint_t ngx_http_hotpath_nats_ready(ngx_http_hotpath_nats_t *nats);
 

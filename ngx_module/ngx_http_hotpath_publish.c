@@ -9,14 +9,18 @@
  * broker has nothing to do. A group has one timer, from its
  * first event on: at the deadline an unsent group is dropped (nothing that was
  * answered 503 is sent later) and a sent one ends as unknown. When the
- * connection is lost the same is true at once.
+ * connection is lost, what was not sent is dropped at once. What was sent and
+ * not acknowledged is kept until its deadline: where another connection comes
+ * in time, it is sent again under the same Nats-Msg-Id, and the broker knows it
+ * by that, if its duplicate window is long enough for it to.
  *
  * Owns groups, their chunks of bytes and the waiters, all of them taken from
  * and given back to free lists whose size is bounded by queue_bytes. Runs in
  * the event loop of one worker. Never in here: a promise without a PubAck from
- * the expected stream. The stream's configuration is asked for at connect and
- * every few seconds: without it nothing is published. Formats:
- * schemas/framing.md; tests: tests/integration/test_write.py,
+ * the expected stream, a message sent after its outcome was told. The stream's
+ * configuration is asked for at connect and every few seconds: one that is unfit
+ * gets nothing (core/hp_stream.h). Formats: schemas/framing.md; tests:
+ * tests/integration/test_write.py, test_publish.py,
  * tests/faults/test_broker.py.
  */
 
@@ -32,6 +36,7 @@
 #define NGX_HTTP_HOTPATH_PUBLISH_CHUNKS   64
 #define NGX_HTTP_HOTPATH_PUBLISH_SPARE    1024
 #define NGX_HTTP_HOTPATH_PUBLISH_REFRESH  5000
+#define NGX_HTTP_HOTPATH_PUBLISH_SOON     500
 #define NGX_HTTP_HOTPATH_PUBLISH_HEADERS  256
 
 /* Answers given between two looks at the broker's connection. */
@@ -57,8 +62,8 @@ struct ngx_http_hotpath_chunk_s {
 
 
 typedef struct {
-    ngx_queue_t                    queue;     /* queued, flying, answered,
-                                                 or spare */
+    ngx_queue_t                    queue;     /* queued, flying, lost,
+                                                 answered, or spare */
     ngx_http_hotpath_partition_t  *partition;
     ngx_http_hotpath_chunk_t      *chunks;
     ngx_http_hotpath_chunk_t      *chunk;     /* the last one */
@@ -70,7 +75,10 @@ typedef struct {
     uint32_t                       request;
     ngx_event_t                    timer;
     int64_t                        due_ns;    /* lingers until; 0 not yet */
-    unsigned                       sent:1;    /* counted in in_flight */
+    uint64_t                       number;    /* of the message, once sent */
+    unsigned                       sent:1;    /* at least once */
+    unsigned                       flying:1;  /* counted in in_flight */
+    unsigned                       repeated:1;
 
     ngx_http_hotpath_publish_result_t  result;   /* once answered */
 } ngx_http_hotpath_group_t;
@@ -83,13 +91,19 @@ struct ngx_http_hotpath_partition_s {
     ngx_str_t                      info_subject;
     ngx_queue_t                    queued;    /* of groups, oldest first */
     ngx_queue_t                    flying;    /* of groups, oldest first */
+    ngx_queue_t                    lost;      /* sent, by their numbers; to be
+                                                 sent again */
     ngx_uint_t                     in_flight;
     ngx_uint_t                     last_events;  /* of the last message */
     uint64_t                       created;   /* 0: not usable */
     uint64_t                       sequence;  /* the last one of it seen */
+    uint64_t                       max_message;  /* of the stream; 0: none */
+    const char                    *reason;    /* what is wrong with it */
+    time_t                         complained;   /* of a refusal */
+    ngx_msec_t                     asked;     /* when; with asking */
     uint32_t                       info;      /* the request under way */
     unsigned                       asking:1;
-    unsigned                       complained:1;
+    unsigned                       repeats:1; /* it would know a message */
     unsigned                       starting:1; /* not known yet whether it is
                                                   usable: events wait */
 };
@@ -138,11 +152,17 @@ static void ngx_http_hotpath_publish_recycle(
     ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up);
 static void ngx_http_hotpath_publish_drop(
+    ngx_http_hotpath_partition_t *partition, ngx_uint_t lost);
+static void ngx_http_hotpath_publish_keep(ngx_http_hotpath_group_t *group);
+static void ngx_http_hotpath_publish_refused(
+    ngx_http_hotpath_group_t *group, uint32_t err_code, hp_str_t description);
+static size_t ngx_http_hotpath_publish_most(
     ngx_http_hotpath_partition_t *partition);
 static void ngx_http_hotpath_publish_refresh(ngx_event_t *ev);
 static void ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op);
-static const char *ngx_http_hotpath_publish_info_read(hp_nats_op_t *op,
-    uint64_t *created);
+static hp_stream_fit_e ngx_http_hotpath_publish_look(
+    ngx_http_hotpath_partition_t *partition, hp_nats_op_t *op,
+    hp_stream_t *stream, const char **reason);
 static ngx_http_hotpath_group_t *ngx_http_hotpath_publish_group(
     ngx_http_hotpath_partition_t *partition, size_t size);
 static u_char *ngx_http_hotpath_publish_room(ngx_http_hotpath_publish_t *p,
@@ -187,6 +207,7 @@ ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
         partition->publish = publish;
         ngx_queue_init(&partition->queued);
         ngx_queue_init(&partition->flying);
+        ngx_queue_init(&partition->lost);
 
         /* a worker that has just started gets connections before its own to
          * the broker stands; after a reload that must cost nobody a 503 */
@@ -259,6 +280,12 @@ ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
                           ngx_queue_data(q, ngx_http_hotpath_group_t, queue));
         }
 
+        while (!ngx_queue_empty(&partition->lost)) {
+            q = ngx_queue_head(&partition->lost);
+            ngx_http_hotpath_publish_recycle(
+                          ngx_queue_data(q, ngx_http_hotpath_group_t, queue));
+        }
+
         while (!ngx_queue_empty(&partition->queued)) {
             q = ngx_queue_head(&partition->queued);
             ngx_http_hotpath_publish_recycle(
@@ -313,26 +340,28 @@ ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
     hp_event_t *event, void *data, ngx_http_hotpath_waiter_t **waiter)
 {
     u_char                        *to;
-    size_t                         size, most;
+    size_t                         size;
     ngx_http_hotpath_group_t      *group;
     ngx_http_hotpath_waiter_t     *w;
     ngx_http_hotpath_partition_t  *partition;
 
     partition = &p->partitions[n];
 
-    if (!partition->starting
-        && (!ngx_http_hotpath_nats_ready(p->nats) || partition->created == 0))
-    {
-        return NGX_DECLINED;
+    if (!partition->starting) {
+
+        if (!ngx_http_hotpath_nats_ready(p->nats)) {
+            return NGX_DECLINED;
+        }
+
+        if (partition->created == 0) {
+            /* not asked yet since it is connected again, or not fit */
+            return partition->reason ? NGX_ABORT : NGX_DECLINED;
+        }
     }
 
     size = hp_event_size(event);
-    most = ngx_http_hotpath_nats_ready(p->nats)
-           ? ngx_http_hotpath_nats_max_payload(p->nats) : p->conf->group_bytes;
 
-    if (HP_EVENT_GROUP_HEADER + size + NGX_HTTP_HOTPATH_PUBLISH_HEADERS
-        > most)
-    {
+    if (size > ngx_http_hotpath_publish_most(partition)) {
         return NGX_ERROR;
     }
 
@@ -384,14 +413,42 @@ void
 ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *p,
     ngx_http_hotpath_publish_state_t *state)
 {
-    ngx_uint_t  i;
+    ngx_uint_t                     i;
+    ngx_http_hotpath_partition_t  *partition;
 
     state->connected = ngx_http_hotpath_nats_ready(p->nats);
     state->queued_bytes = p->queued_bytes;
     state->streams = 0;
+    state->reason = NULL;
+    ngx_str_null(&state->stream);
 
     for (i = 0; i < p->conf->partitions; i++) {
-        state->streams += p->partitions[i].created != 0;
+        partition = &p->partitions[i];
+
+        if (partition->created && partition->reason == NULL) {
+            state->streams++;
+
+        } else if (state->reason == NULL) {
+            state->stream = partition->stream;
+            state->reason = partition->reason;
+        }
+    }
+}
+
+
+const char *
+ngx_http_hotpath_publish_tier(ngx_http_hotpath_publish_conf_t *conf)
+{
+    switch (conf->durability) {
+
+    case NGX_HTTP_HOTPATH_DURABILITY_SYNC:
+        return "sync";
+
+    case NGX_HTTP_HOTPATH_DURABILITY_REPLICATED:
+        return "replicated";
+
+    default: /* NGX_HTTP_HOTPATH_DURABILITY_PROCESS */
+        return "process";
     }
 }
 
@@ -429,8 +486,23 @@ ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
     ngx_queue_t               *q;
     ngx_http_hotpath_group_t  *group;
 
-    if (partition->starting) {
+    if (partition->starting || partition->created == 0) {
         return;
+    }
+
+    while (partition->in_flight < partition->publish->conf->window
+           && !ngx_queue_empty(&partition->lost))
+    {
+        q = ngx_queue_head(&partition->lost);
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        if (ngx_http_hotpath_publish_send(group) == NGX_OK) {
+            ngx_http_hotpath_count(PUBLISH_REPEATS);
+            continue;
+        }
+
+        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+        ngx_http_hotpath_publish_end(group);
     }
 
     while (partition->in_flight < partition->publish->conf->window
@@ -560,6 +632,10 @@ ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
         return NGX_ERROR;
     }
 
+    if (!group->sent) {
+        group->number = publish->messages;
+    }
+
     p = ngx_cpymem(lines, "Nats-Msg-Id: ", sizeof("Nats-Msg-Id: ") - 1);
 
     if (group->events == 1) {
@@ -573,7 +649,7 @@ ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
 
     } else {
         p = ngx_sprintf(p, "%*s-%uL", sizeof(publish->name), publish->name,
-                        publish->messages);
+                        group->number);
     }
 
     p = ngx_snprintf(p, lines + sizeof(lines) - p,
@@ -601,11 +677,17 @@ ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
         return rc;
     }
 
-    publish->messages++;
-    ngx_http_hotpath_count(PUBLISH_MESSAGES);
-    ngx_http_hotpath_add(PUBLISH_EVENTS, group->events);
+    if (group->sent) {
+        group->repeated = 1;
+
+    } else {
+        publish->messages++;
+        ngx_http_hotpath_count(PUBLISH_MESSAGES);
+        ngx_http_hotpath_add(PUBLISH_EVENTS, group->events);
+    }
 
     group->sent = 1;
+    group->flying = 1;
     partition->last_events = group->events;
     partition->in_flight++;
     ngx_queue_remove(&group->queue);
@@ -632,14 +714,18 @@ ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
     result->outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
 
     if (op == NULL) {
-        ngx_http_hotpath_publish_end(group);
+        if (partition->repeats) {
+            ngx_http_hotpath_publish_keep(group);
+
+        } else {
+            ngx_http_hotpath_publish_end(group);
+        }
+
         return;
     }
 
     if (op->status) {
-        /* 503: no responders; nobody has the message */
-        result->outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
-        result->err_code = op->status;
+        ngx_http_hotpath_publish_refused(group, op->status, op->text);
         goto answered;
     }
 
@@ -651,12 +737,9 @@ ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
     }
 
     if (ack.error) {
-        ngx_log_error(NGX_LOG_ERR, p->log, 0,
-                      "hotpath: stream %V refused a message: %*s (%uD, %uD)",
-                      &partition->stream, ack.description.len,
-                      ack.description.data, ack.code, ack.err_code);
-        result->outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
-        result->err_code = ack.err_code ? ack.err_code : ack.code;
+        ngx_http_hotpath_publish_refused(group, ack.err_code ? ack.err_code
+                                                             : ack.code,
+                                         ack.description);
         goto answered;
     }
 
@@ -691,19 +774,93 @@ answered:
 }
 
 
+/* The broker said no. Only of a message that was sent once does that say that
+ * nothing was stored. */
+
+static void
+ngx_http_hotpath_publish_refused(ngx_http_hotpath_group_t *group,
+    uint32_t err_code, hp_str_t description)
+{
+    ngx_http_hotpath_partition_t       *partition;
+    ngx_http_hotpath_publish_result_t  *result;
+
+    partition = group->partition;
+    result = &group->result;
+
+    result->refused = hp_refused(err_code, description);
+
+    if (!group->repeated && result->refused != HP_REFUSED_UNSURE) {
+        result->outcome = NGX_HTTP_HOTPATH_PUBLISH_REFUSED;
+    }
+
+    if (partition->complained != ngx_time()) {
+        partition->complained = ngx_time();
+
+        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
+                      "hotpath: stream %V refused a message: %*s (%uD)",
+                      &partition->stream, description.len, description.data,
+                      err_code);
+    }
+}
+
+
+/* Its connection went before its acknowledgement came. */
+
+static void
+ngx_http_hotpath_publish_keep(ngx_http_hotpath_group_t *group)
+{
+    ngx_queue_t                   *q;
+    ngx_http_hotpath_group_t      *before;
+    ngx_http_hotpath_publish_t    *p;
+    ngx_http_hotpath_partition_t  *partition;
+
+    partition = group->partition;
+    p = partition->publish;
+
+    group->flying = 0;
+    partition->in_flight--;
+    ngx_queue_remove(&group->queue);
+
+    for (q = ngx_queue_last(&partition->lost);
+         q != ngx_queue_sentinel(&partition->lost);
+         q = ngx_queue_prev(q))
+    {
+        before = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        if (before->number < group->number) {
+            break;
+        }
+    }
+
+    ngx_queue_insert_after(q, &group->queue);
+
+    /* where another connection stands already, it goes at once */
+
+    if (!p->flush.posted) {
+        ngx_post_event(&p->flush, &ngx_posted_events);
+    }
+}
+
+
 static void
 ngx_http_hotpath_publish_deadline(ngx_event_t *ev)
 {
+    ngx_int_t                  rc;
     ngx_http_hotpath_group_t  *group;
 
     group = ev->data;
-    group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
 
-    if (group->sent) {
-        /* given up, but a late PubAck does no harm: retries carry the key */
-        ngx_http_hotpath_nats_give_up(group->partition->publish->nats,
-                                      group->request);
-        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+    group->result.outcome = group->sent ? NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN
+                                        : NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+
+    if (group->flying) {
+        /* a late PubAck does no harm: retries carry the key */
+        rc = ngx_http_hotpath_nats_withdraw(group->partition->publish->nats,
+                                            group->request);
+
+        if (rc == NGX_DECLINED && !group->repeated) {
+            group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+        }
     }
 
     ngx_http_hotpath_publish_end(group);
@@ -732,8 +889,8 @@ ngx_http_hotpath_publish_end(ngx_http_hotpath_group_t *group)
         ngx_del_timer(&group->timer);
     }
 
-    if (group->sent) {
-        group->sent = 0;
+    if (group->flying) {
+        group->flying = 0;
         partition->in_flight--;
     }
 
@@ -815,7 +972,7 @@ ngx_http_hotpath_publish_recycle(ngx_http_hotpath_group_t *group)
 
     ngx_queue_remove(&group->queue);
 
-    if (group->sent) {
+    if (group->flying) {
         group->partition->in_flight--;
     }
 
@@ -875,16 +1032,18 @@ ngx_http_hotpath_publish_state_changed(void *data, ngx_uint_t up)
 
         /* another stream may stand there under this name when it is back */
         partition->created = 0;
+        partition->reason = NULL;
 
-        ngx_http_hotpath_publish_drop(partition);
+        ngx_http_hotpath_publish_drop(partition, 0);
     }
 }
 
 
-/* What waits will not be sent. */
+/* What waits will not be sent; with lost, nor will be sent again what was. */
 
 static void
-ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition)
+ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition,
+    ngx_uint_t lost)
 {
     ngx_queue_t               *q;
     ngx_http_hotpath_group_t  *group;
@@ -898,6 +1057,14 @@ ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition)
         group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
         ngx_http_hotpath_publish_end(group);
     }
+
+    while (lost && !ngx_queue_empty(&partition->lost)) {
+        q = ngx_queue_head(&partition->lost);
+        group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
+
+        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
+        ngx_http_hotpath_publish_end(group);
+    }
 }
 
 
@@ -906,21 +1073,30 @@ ngx_http_hotpath_publish_refresh(ngx_event_t *ev)
 {
     ngx_int_t                      rc;
     ngx_str_t                      none;
-    ngx_uint_t                     i;
+    ngx_uint_t                     i, unknown;
     ngx_http_hotpath_publish_t    *p;
     ngx_http_hotpath_partition_t  *partition;
 
     p = ev->data;
+    unknown = 0;
 
     ngx_str_null(&none);
 
     for (i = 0; i < p->conf->partitions; i++) {
         partition = &p->partitions[i];
 
+        unknown |= (partition->created == 0);
+
         if (partition->asking) {
-            /* nothing came back since the last time: ask anew */
+
+            if (ngx_current_msec - partition->asked
+                < NGX_HTTP_HOTPATH_PUBLISH_REFRESH)
+            {
+                continue;
+            }
+
+            /* nothing came back for so long: ask anew */
             ngx_http_hotpath_nats_give_up(p->nats, partition->info);
-            partition->asking = 0;
         }
 
         rc = ngx_http_hotpath_nats_request(p->nats, &partition->info_subject,
@@ -928,9 +1104,11 @@ ngx_http_hotpath_publish_refresh(ngx_event_t *ev)
                                            ngx_http_hotpath_publish_info,
                                            partition, &partition->info);
         partition->asking = (rc == NGX_OK);
+        partition->asked = ngx_current_msec;
     }
 
-    ngx_add_timer(&p->refresh, NGX_HTTP_HOTPATH_PUBLISH_REFRESH);
+    ngx_add_timer(&p->refresh, unknown ? NGX_HTTP_HOTPATH_PUBLISH_SOON
+                                       : NGX_HTTP_HOTPATH_PUBLISH_REFRESH);
 }
 
 
@@ -939,97 +1117,125 @@ ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op)
 {
     ngx_http_hotpath_partition_t *partition = data;
 
-    uint64_t     created;
-    const char  *why;
+    uint64_t                     created;
+    const char                  *reason;
+    hp_stream_t                  stream;
+    hp_stream_fit_e              fit;
+    ngx_http_hotpath_publish_t  *p;
 
+    p = partition->publish;
     partition->asking = 0;
 
     if (op == NULL) {
         return;
     }
 
-    why = ngx_http_hotpath_publish_info_read(op, &created);
+    fit = ngx_http_hotpath_publish_look(partition, op, &stream, &reason);
 
-    if (why == NULL) {
-        if (created != partition->created) {
-            partition->sequence = 0;
-        }
+    if (reason && reason != partition->reason) {
+        ngx_log_error(NGX_LOG_ERR, p->log, 0,
+                      "hotpath: stream %V: %s%s", &partition->stream, reason,
+                      fit == HP_STREAM_UNFIT ? ", nothing is published to it"
+                                             : "");
+    }
 
-        partition->created = created;
-        partition->complained = 0;
+    if (reason == NULL && partition->reason) {
+        ngx_log_error(NGX_LOG_NOTICE, p->log, 0,
+                      "hotpath: stream %V is as it has to be",
+                      &partition->stream);
+    }
 
-        if (partition->starting) {
-            partition->starting = 0;
+    partition->reason = reason;
 
-            if (!partition->publish->flush.posted) {
-                ngx_post_event(&partition->publish->flush,
-                               &ngx_posted_events);
-            }
-        }
-
+    if (fit == HP_STREAM_UNFIT) {
+        partition->created = 0;
+        ngx_http_hotpath_publish_drop(partition, 1);
         return;
     }
 
-    partition->created = 0;
+    created = ngx_http_hotpath_publish_created(stream.created);
 
-    if (partition->starting) {
-        ngx_http_hotpath_publish_drop(partition);
+    if (created != partition->created) {
+        partition->sequence = 0;
     }
 
-    if (!partition->complained) {
-        ngx_log_error(NGX_LOG_ERR, partition->publish->log, 0,
-                      "hotpath: stream %V %s: nothing is published to it",
-                      &partition->stream, why);
-        partition->complained = 1;
+    partition->created = created;
+    partition->max_message = stream.max_message;
+
+    /* twice, for a clock that is not ours and a message on its way */
+    partition->repeats = stream.duplicate_window_ms >= 2 * p->conf->timeout;
+
+    partition->starting = 0;
+
+    if (!p->flush.posted) {
+        ngx_post_event(&p->flush, &ngx_posted_events);
     }
 }
 
 
-/* NULL, or why the stream is not fit for a promise. */
+/* Reasons are constants: a change of their address is a change of the reason. */
 
-static const char *
-ngx_http_hotpath_publish_info_read(hp_nats_op_t *op, uint64_t *created)
+static hp_stream_fit_e
+ngx_http_hotpath_publish_look(ngx_http_hotpath_partition_t *partition,
+    hp_nats_op_t *op, hp_stream_t *stream, const char **reason)
 {
-    static const hp_str_t  name_created = HP_STR("created");
-    static const hp_str_t  name_config = HP_STR("config");
-    static const hp_str_t  name_discard = HP_STR("discard");
-    static const hp_str_t  name_error = HP_STR("error");
+    hp_str_t                          subject;
+    hp_stream_wanted_t                wanted;
+    ngx_http_hotpath_publish_conf_t  *conf;
 
-    int              is_string;
-    size_t           offset;
-    hp_json_slice_t  value, config;
+    conf = partition->publish->conf;
+
+    if (op->status == NGX_HTTP_HOTPATH_NATS_DENIED) {
+        *reason = "may_not_be_asked_for";
+        return HP_STREAM_UNFIT;
+    }
 
     if (op->status) {
-        return "cannot be asked for, JetStream does not answer";
+        *reason = "jetstream_does_not_answer";
+        return HP_STREAM_UNFIT;
     }
 
-    if (hp_json_check(op->payload, 32, &offset) != HP_JSON_OK) {
-        return "gave no JSON when asked for";
+    subject.data = partition->subject.data;
+    subject.len = partition->subject.len;
+
+    if (hp_stream_read(stream, op->payload, subject) != 0) {
+        *reason = "answer_not_understood";
+        return HP_STREAM_UNFIT;
     }
 
-    if (hp_json_member(op->payload, name_error, &value, &is_string)) {
-        return "does not exist";
+    wanted.storage = conf->storage;
+    wanted.replicas = conf->replicas;
+    wanted.duplicate_window_ms = conf->duplicate_window;
+    wanted.max_message = conf->group_bytes + HP_EVENT_GROUP_HEADER
+                         + NGX_HTTP_HOTPATH_PUBLISH_HEADERS;
+
+    return hp_stream_check(stream, &wanted, reason);
+}
+
+
+/* Most bytes of events in one message. */
+
+static size_t
+ngx_http_hotpath_publish_most(ngx_http_hotpath_partition_t *partition)
+{
+    size_t                       most, head;
+    ngx_http_hotpath_publish_t  *p;
+
+    p = partition->publish;
+    head = NGX_HTTP_HOTPATH_PUBLISH_HEADERS + HP_EVENT_GROUP_HEADER;
+
+    if (!ngx_http_hotpath_nats_ready(p->nats)) {
+        /* starting: what the server takes is not known yet */
+        return p->conf->group_bytes;
     }
 
-    if (!hp_json_member(op->payload, name_created, &value, &is_string)
-        || !is_string
-        || !hp_json_member(op->payload, name_config, &config, &is_string)
-        || is_string)
-    {
-        return "gave no configuration when asked for";
+    most = ngx_http_hotpath_nats_max_payload(p->nats);
+
+    if (partition->max_message && partition->max_message < most) {
+        most = partition->max_message;
     }
 
-    *created = ngx_http_hotpath_publish_created(value.raw);
-
-    if (!hp_json_member(config.raw, name_discard, &value, &is_string)
-        || !is_string || value.raw.len != 3
-        || ngx_memcmp(value.raw.data, "new", 3) != 0)
-    {
-        return "would drop old messages when full, its discard policy must "
-               "be \"new\"";
-    }
-
-    return NULL;
+    return most > head ? most - head : 0;
 }
 
 
@@ -1051,9 +1257,7 @@ ngx_http_hotpath_publish_group(ngx_http_hotpath_partition_t *partition,
         group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
 
         most = ngx_min(p->conf->group_bytes,
-                       ngx_http_hotpath_nats_max_payload(p->nats)
-                       - NGX_HTTP_HOTPATH_PUBLISH_HEADERS
-                       - HP_EVENT_GROUP_HEADER);
+                       ngx_http_hotpath_publish_most(partition));
 
         if (group->events < p->conf->group_events
             && group->bytes + size <= most

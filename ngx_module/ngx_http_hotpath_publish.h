@@ -13,9 +13,16 @@
 
 #include "ngx_http_hotpath_nats.h"
 #include "core/hp_frame.h"
+#include "core/hp_stream.h"
 
 
 typedef struct ngx_http_hotpath_publish_s  ngx_http_hotpath_publish_t;
+
+
+/* What the operator says that a PubAck survives; a broker does not tell. */
+#define NGX_HTTP_HOTPATH_DURABILITY_PROCESS     0  /* its process */
+#define NGX_HTTP_HOTPATH_DURABILITY_REPLICATED  1  /* a machine */
+#define NGX_HTTP_HOTPATH_DURABILITY_SYNC        2  /* the power of all */
 
 
 /* Written when the configuration is read. */
@@ -29,6 +36,10 @@ typedef struct {
     size_t       queue_bytes;  /* most bytes waiting, all partitions together */
     ngx_msec_t   timeout;      /* from publish() to the outcome */
     ngx_uint_t   linger_us;    /* a group under load waits so long for more */
+    ngx_uint_t   storage;      /* hp_storage_e that the streams must have */
+    ngx_uint_t   replicas;     /* at least */
+    ngx_msec_t   duplicate_window;  /* at least */
+    ngx_uint_t   durability;
 } ngx_http_hotpath_publish_conf_t;
 
 
@@ -45,8 +56,7 @@ typedef struct {
     ngx_uint_t                  partition;
     uint64_t                    created;    /* of the stream; 0 not known */
     uint64_t                    sequence;   /* of the message in the stream */
-    ngx_uint_t                  err_code;   /* refused: JetStream's err_code,
-                                               503 for no responders */
+    hp_refused_e                refused;    /* why */
 } ngx_http_hotpath_publish_result_t;
 
 
@@ -79,8 +89,8 @@ void ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *publish);
 
 /*
  * Copies the event into its partition's group. NGX_OK: *waiter is set and the
- * handler will be called exactly once, later. NGX_DECLINED: no broker, or the
- * partition's stream is not there. NGX_BUSY: the queue is full. NGX_ERROR: the
+ * handler will be called exactly once, later. NGX_DECLINED: no broker.
+ * NGX_ABORT: the partition's stream is not there, or not fit. NGX_BUSY: the queue is full. NGX_ERROR: the
  * event is larger than a message may be.
  */
 ngx_int_t ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *publish,
@@ -89,12 +99,18 @@ ngx_int_t ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *publish,
 
 typedef struct {
     ngx_uint_t  connected;     /* 1: the broker answers */
-    ngx_uint_t  streams;       /* partitions whose stream was found fit */
+    ngx_uint_t  streams;       /* partitions whose stream is as was said */
     size_t      queued_bytes;
+    ngx_str_t   stream;        /* one that is not; empty: none */
+    const char *reason;        /* why, in a word; NULL: nobody knows yet */
 } ngx_http_hotpath_publish_state_t;
 
 void ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *publish,
     ngx_http_hotpath_publish_state_t *state);
+
+/* Of the configuration, as a word. */
+const char *ngx_http_hotpath_publish_tier(
+    ngx_http_hotpath_publish_conf_t *conf);
 
 /* A number that tells streams of one name apart, from their creation time as
  * the broker writes it; never 0. */

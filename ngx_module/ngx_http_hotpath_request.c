@@ -88,6 +88,18 @@ static ngx_int_t ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
 static void ngx_http_hotpath_write_cleanup(void *data);
 
 
+/* Of what the broker says no to, by hp_refused_e. */
+static ngx_http_hotpath_problem_e  ngx_http_hotpath_refusals[] = {
+    NGX_HTTP_HOTPATH_PROBLEM_BROKER_REFUSED,     /* HP_REFUSED_OTHER */
+    NGX_HTTP_HOTPATH_PROBLEM_STREAM_FULL,        /* HP_REFUSED_FULL */
+    NGX_HTTP_HOTPATH_PROBLEM_STREAM_UNFIT,       /* HP_REFUSED_MISSING */
+    NGX_HTTP_HOTPATH_PROBLEM_BROKER_DEGRADED,    /* HP_REFUSED_DEGRADED */
+    NGX_HTTP_HOTPATH_PROBLEM_BROKER_DENIED,      /* HP_REFUSED_DENIED */
+    NGX_HTTP_HOTPATH_PROBLEM_BROKER_REFUSED,     /* HP_REFUSED_SIZE */
+    NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN     /* HP_REFUSED_UNSURE */
+};
+
+
 ngx_int_t
 ngx_http_hotpath_write_handler(ngx_http_request_t *r)
 {
@@ -485,6 +497,11 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
                                  NGX_HTTP_HOTPATH_PROBLEM_BROKER_UNAVAILABLE);
         break;
 
+    case NGX_ABORT:
+        ngx_http_hotpath_write_refuse(slot,
+                                      NGX_HTTP_HOTPATH_PROBLEM_STREAM_UNFIT);
+        break;
+
     case NGX_ERROR:
         ngx_http_hotpath_write_refuse(slot, write->is_list
                                    ? NGX_HTTP_HOTPATH_PROBLEM_EVENT_TOO_LARGE
@@ -605,7 +622,7 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 
     case NGX_HTTP_HOTPATH_PUBLISH_REFUSED:
         ngx_http_hotpath_write_refuse(slot,
-                                     NGX_HTTP_HOTPATH_PROBLEM_BROKER_REFUSED);
+                                  ngx_http_hotpath_refusals[result->refused]);
         break;
 
     default: /* NGX_HTTP_HOTPATH_PUBLISH_UNSENT */

@@ -34,7 +34,8 @@ ASKING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pings.py")
 Posted = collections.namedtuple("Posted", "key status code at seconds")
 
 # Refusals which say that nothing was accepted, nor ever will be.
-FINAL = {"broker_unavailable", "broker_refused", "publish_queue_full",
+FINAL = {"broker_unavailable", "broker_refused", "broker_degraded",
+         "broker_denied", "stream_full", "stream_unfit", "publish_queue_full",
          "too_many_in_flight", "rate_limited"}
 
 

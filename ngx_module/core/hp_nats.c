@@ -291,11 +291,158 @@ int hp_nats_info_read(hp_nats_info_t *info, hp_str_t text)
     info->headers = hp_nats_member_true(text, "headers") != 0;
     info->auth_required = hp_nats_member_true(text, "auth_required") != 0;
     info->tls_required = hp_nats_member_true(text, "tls_required") != 0;
+    info->tls_available = hp_nats_member_true(text, "tls_available") != 0;
     info->lame_duck = hp_nats_member_true(text, "ldm") != 0;
     if (hp_json_member(text, urls, &slice, &is_string) && !is_string) {
         info->connect_urls = slice.raw;
     }
     return 0;
+}
+
+int hp_nats_url_next(hp_str_t *urls, hp_str_t *url)
+{
+    const unsigned char *p = urls->data, *end = urls->data + urls->len, *from;
+    int escaped, found = 0;
+
+    /* checked JSON with INFO: a quote outside of a string begins one, and a
+     * string ends */
+    while (p < end && !found) {
+        if (*p++ != '"') {
+            continue;
+        }
+        from = p;
+        escaped = 0;
+        while (p < end && *p != '"') {
+            if (*p == '\\') {
+                escaped = 1;
+                p++;
+            }
+            p += p < end;
+        }
+        url->data = from;
+        url->len = (size_t)(p - from);
+        found =
+            p < end && !escaped && url->len != 0 && url->len <= HP_NATS_URL_MAX;
+        p += p < end;
+    }
+    urls->data = p;
+    urls->len = (size_t)(end - p);
+    return found;
+}
+
+static unsigned char hp_nats_lower(unsigned char c)
+{
+    return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c;
+}
+
+/* Whether text has the words, which are lower case, at its beginning. */
+static int hp_nats_begins(hp_str_t text, const char *words)
+{
+    size_t i;
+
+    for (i = 0; words[i]; i++) {
+        if (i == text.len ||
+            hp_nats_lower(text.data[i]) != (unsigned char)words[i]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+hp_nats_trouble_e hp_nats_trouble(hp_str_t text, hp_str_t *subject)
+{
+    static const struct {
+        const char *words;
+        hp_nats_trouble_e trouble;
+    } known[] = {
+        {"permissions violation for publish to", HP_NATS_TROUBLE_PUBLISH},
+        {"permissions violation for subscription to",
+         HP_NATS_TROUBLE_SUBSCRIBE},
+        /* what is left of them: a reply subject that may not be used */
+        {"permissions violation", HP_NATS_TROUBLE_SUBSCRIBE},
+        {"authorization violation", HP_NATS_TROUBLE_AUTH},
+        {"user authentication", HP_NATS_TROUBLE_AUTH},
+        {"account authentication", HP_NATS_TROUBLE_AUTH},
+        {"authentication", HP_NATS_TROUBLE_AUTH},
+        {"failed account registration", HP_NATS_TROUBLE_AUTH},
+        {"maximum connections exceeded", HP_NATS_TROUBLE_LIMIT},
+        {"maximum account active connections", HP_NATS_TROUBLE_LIMIT},
+        {"maximum subscriptions exceeded", HP_NATS_TROUBLE_LIMIT},
+        {"connection throttling", HP_NATS_TROUBLE_LIMIT},
+        {"maximum payload", HP_NATS_TROUBLE_PAYLOAD},
+        {"stale connection", HP_NATS_TROUBLE_BROKEN},
+        {"slow consumer", HP_NATS_TROUBLE_BROKEN},
+        {"secure connection", HP_NATS_TROUBLE_BROKEN},
+        {"unknown protocol", HP_NATS_TROUBLE_BROKEN},
+        {"parser error", HP_NATS_TROUBLE_BROKEN},
+        {"maximum control line", HP_NATS_TROUBLE_BROKEN},
+        {"invalid client protocol", HP_NATS_TROUBLE_BROKEN},
+        {"attempted to connect to", HP_NATS_TROUBLE_BROKEN},
+        {"no responders requires headers", HP_NATS_TROUBLE_BROKEN},
+        {"message headers not supported", HP_NATS_TROUBLE_BROKEN},
+    };
+    const unsigned char *quote, *end;
+    size_t i;
+
+    subject->data = text.data;
+    subject->len = 0;
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (hp_nats_begins(text, known[i].words)) {
+            break;
+        }
+    }
+    if (i == sizeof(known) / sizeof(known[0])) {
+        return HP_NATS_TROUBLE_OTHER;
+    }
+    if (known[i].trouble == HP_NATS_TROUBLE_PUBLISH ||
+        known[i].trouble == HP_NATS_TROUBLE_SUBSCRIBE) {
+        quote = memchr(text.data, '"', text.len);
+        if (quote) {
+            quote++;
+            end = memchr(quote, '"', (size_t)(text.data + text.len - quote));
+            if (end) {
+                subject->data = quote;
+                subject->len = (size_t)(end - quote);
+            }
+        }
+    }
+    return known[i].trouble;
+}
+
+/* The next token of a subject; the dot behind it is eaten. */
+static hp_str_t hp_nats_token(hp_str_t *subject)
+{
+    hp_str_t token = *subject;
+    const unsigned char *dot;
+
+    dot = subject->len ? memchr(subject->data, '.', subject->len) : NULL;
+    if (dot) {
+        token.len = (size_t)(dot - subject->data);
+    }
+    subject->data += token.len + (dot != NULL);
+    subject->len -= token.len + (dot != NULL);
+    return token;
+}
+
+int hp_nats_subject_match(hp_str_t pattern, hp_str_t subject)
+{
+    hp_str_t wanted, token;
+
+    while (pattern.len && subject.len) {
+        wanted = hp_nats_token(&pattern);
+        token = hp_nats_token(&subject);
+        if (wanted.len == 1 && wanted.data[0] == '>' && pattern.len == 0) {
+            return 1;
+        }
+        if (wanted.len == 1 && wanted.data[0] == '*') {
+            continue;
+        }
+        if (wanted.len != token.len || wanted.len == 0 ||
+            memcmp(wanted.data, token.data, token.len) != 0) {
+            return 0;
+        }
+    }
+    return pattern.len == 0 && subject.len == 0;
 }
 
 int hp_nats_puback_read(hp_nats_puback_t *ack, hp_str_t payload)

@@ -5,8 +5,9 @@
  * contiguous buffer and reads the JSON of INFO and of a JetStream PubAck.
  * Source: the NATS client protocol reference and ADR-4 (headers). Trusts
  * nothing: a line longer than HP_NATS_LINE_MAX, a size that is no number or
- * above the caller's bound, or a missing CRLF is a protocol error. Used by
- * ngx_http_hotpath_nats.c; unit tests in tests/unit/test_nats.c.
+ * above the caller's bound, or a missing CRLF is a protocol error. What a
+ * JetStream says of its streams is in hp_stream.h. Used by
+ * ngx_http_hotpath_nats_link.c; unit tests in tests/unit/test_nats.c.
  */
 #ifndef HP_NATS_H
 #define HP_NATS_H
@@ -53,6 +54,7 @@ typedef struct {
     unsigned headers : 1;
     unsigned auth_required : 1;
     unsigned tls_required : 1;
+    unsigned tls_available : 1;
     unsigned lame_duck : 1;
     hp_str_t version;
     hp_str_t nonce;
@@ -61,6 +63,32 @@ typedef struct {
 
 /* 0, or -1 where text is no JSON object or a member is not of its type. */
 int hp_nats_info_read(hp_nats_info_t *info, hp_str_t text);
+
+/* The next of connect_urls, without its quotes; 1, or 0 where none is left.
+ * urls is moved on. An element that is no string of 1 to HP_NATS_URL_MAX bytes
+ * without escapes is passed over. */
+#define HP_NATS_URL_MAX 255
+int hp_nats_url_next(hp_str_t *urls, hp_str_t *url);
+
+/* What -ERR means for whoever is connected. Words as nats-server says them, in
+ * any case of letters. */
+typedef enum {
+    HP_NATS_TROUBLE_OTHER = 0, /* worth a line in a log; the connection goes on
+                                  unless the server closes it */
+    HP_NATS_TROUBLE_PUBLISH,   /* no right to publish to a subject */
+    HP_NATS_TROUBLE_SUBSCRIBE, /* no right to subscribe to one */
+    HP_NATS_TROUBLE_AUTH,      /* credentials refused, expired, revoked */
+    HP_NATS_TROUBLE_LIMIT,     /* too many connections or subscriptions */
+    HP_NATS_TROUBLE_PAYLOAD,   /* a message was larger than max_payload */
+    HP_NATS_TROUBLE_BROKEN /* stale, a TLS that is missing, not understood */
+} hp_nats_trouble_e;
+
+/* subject: of the first two, inside text; else empty. */
+hp_nats_trouble_e hp_nats_trouble(hp_str_t text, hp_str_t *subject);
+
+/* Whether every subject that matches the literal subject's place is taken in by
+ * pattern: tokens equal, "*" for one, ">" for one or more at the end. */
+int hp_nats_subject_match(hp_str_t pattern, hp_str_t subject);
 
 typedef struct {
     uint64_t sequence;

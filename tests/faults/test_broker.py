@@ -47,7 +47,8 @@ def check_answers(writes):
     assert not slow, slow[:5]
     assert set(writes.codes()) <= {
         "202", "outcome_unknown", "broker_unavailable", "broker_refused",
-        "publish_queue_full", "operation_in_flight"}, writes.codes()
+        "broker_degraded", "stream_unfit", "publish_queue_full",
+        "operation_in_flight"}, writes.codes()
 
 
 def wait_recovered(stack, writes, begin, within_s=2):
@@ -181,7 +182,7 @@ def test_one_stream_deleted(own_stack):
         nats.js("STREAM.DELETE.HOTPATH_EVENTS_0")
     lost = own_stack.post(price_set(key(), "a", 1))
     assert lost.status == 503
-    assert lost.json()["code"] == "broker_refused"
+    assert lost.json()["code"] == "stream_unfit"
     assert lost.headers["Retry-After"] == "5"
     assert own_stack.post(price_set(key(), "c", 1)).status == 202
     own_stack.ctl("migrate")
@@ -370,7 +371,9 @@ class Broker:
 
     def answer(self, connection, subject, reply, sid):
         if subject.startswith(b"$JS.API.STREAM.INFO."):
-            data = (b'{"config":{"discard":"new"},'
+            data = (b'{"config":{"discard":"new","storage":"file",'
+                    b'"num_replicas":1,"duplicate_window":120000000000,'
+                    b'"subjects":["hotpath.events.*"]},'
                     b'"created":"2026-01-31T12:00:00Z"}')
         else:
             data = self.puback
@@ -394,11 +397,20 @@ class Broker:
     (b'{"stream":"HOTPATH_EVENTS_1","seq":1}', "outcome_unknown"),
     (b'{"stream":"OTHER","seq":1}', "outcome_unknown"),
     (b'{"stream":"HOTPATH_EVENTS_0","seq":"1"}', "outcome_unknown"),
-    (b'{"error":{"code":503,"err_code":10077,"description":"full"},'
-     b'"stream":"HOTPATH_EVENTS_0","seq":0}', "broker_refused"),
+    (b'{"error":{"code":503,"err_code":10077,"description":"maximum bytes'
+     b' exceeded"},"stream":"HOTPATH_EVENTS_0","seq":0}', "stream_full"),
+    (b'{"error":{"code":503,"err_code":10077,"description":"no space left"},'
+     b'"stream":"HOTPATH_EVENTS_0","seq":0}', "broker_degraded"),
     (b'{"error":{"code":400,"err_code":10060,"description":"expected stream'
-     b' does not match"}}', "broker_refused"),
-    (b"no responders", "broker_refused"),
+     b' does not match"}}', "stream_unfit"),
+    (b'{"error":{"code":400,"err_code":10071,"description":"wrong last'
+     b' sequence: 5"}}', "broker_refused"),
+    (b'{"error":{"code":409,"err_code":10158,"description":"duplicate message'
+     b' id is in process"}}', "outcome_unknown"),
+    (b'{"error":{"code":500,"err_code":19999,"description":"new"}}',
+     "broker_refused"),
+    (b'{"error":{"code":503}}', "stream_unfit"),
+    (b"no responders", "stream_unfit"),
     (b'{"stream":"HOTPATH_EVENTS_0","seq":1}', None),
     (b'{"seq":1,"duplicate":true,"stream":"HOTPATH_EVENTS_0","domain":"x"}',
      None),
@@ -415,7 +427,8 @@ def test_only_a_puback_is_a_202(own_stack, puback, code):
                 else:
                     assert answer.status == 503, answer
                     assert answer.json()["code"] == code
-                    assert answer.headers["Retry-After"] == (
-                        "5" if code == "broker_refused" else "1")
+                    assert answer.headers["Retry-After"] == {
+                        "broker_degraded": "2", "outcome_unknown": "1",
+                    }.get(code, "5")
     finally:
         own_stack.start("nats")

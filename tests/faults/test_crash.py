@@ -88,7 +88,8 @@ def check_all(stack, writes):
     writes.check()
     assert not set(writes.codes()) - {
         "202", "error", "outcome_unknown", "broker_unavailable",
-        "broker_refused", "publish_queue_full", "operation_in_flight"}
+        "broker_refused", "broker_degraded", "stream_unfit",
+        "publish_queue_full", "operation_in_flight"}
     operations = set(writes.accepted.values())
     assert len(operations) == len(writes.accepted)
     stored = stack.sql(
