@@ -5,7 +5,9 @@
  * arrive in pieces (each operation asked for with every shorter prefix until it
  * is whole), it must give the same operations; every slice must lie inside the
  * input, and what asks for more must say how much. Then the same bytes as INFO
- * and as a PubAck: only a stream and a sequence above zero are a promise.
+ * with its list of servers, as a PubAck (only a stream and a sequence above
+ * zero are a promise), as what a server complains of, and as a stream's
+ * configuration: no stream is fit without a time of creation.
  *
  * A wrong answer aborts; AddressSanitizer sees a byte read too far. Seeds:
  * seeds.py. Run by make -C tests/fuzz.
@@ -14,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hp_nats.h"
+#include "hp_stream.h"
 
 #define PAYLOAD_MAX 1024
 
@@ -65,9 +67,43 @@ static void in_pieces(hp_str_t data, hp_nats_op_e kind, hp_nats_op_t *op,
          same(again.payload, op->payload) && same(again.text, op->text));
 }
 
+static void urls(hp_str_t list)
+{
+    hp_str_t rest = list, url;
+    size_t before = rest.len;
+
+    while (hp_nats_url_next(&rest, &url)) {
+        inside(url, list);
+        MUST(url.len != 0 && url.len <= HP_NATS_URL_MAX);
+        MUST(memchr(url.data, '"', url.len) == NULL);
+        MUST(rest.len < before);
+        before = rest.len;
+    }
+    MUST(rest.len == 0);
+}
+
+static void stream(hp_str_t answer)
+{
+    static const hp_str_t subject = HP_STR("a.b.0");
+    static const hp_stream_wanted_t wanted = {HP_STORAGE_FILE, 1, 1, 1};
+    hp_stream_t found;
+    const char *reason = "";
+
+    if (hp_stream_read(&found, answer, subject) != 0) {
+        return;
+    }
+    inside(found.created, answer);
+    if (hp_stream_check(&found, &wanted, &reason) == HP_STREAM_FIT) {
+        MUST(reason == NULL && found.created.len != 0 && found.bound &&
+             found.discard_new && found.replicas >= 1);
+    } else {
+        MUST(reason != NULL && reason[0]);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    hp_str_t rest = {data, size};
+    hp_str_t rest = {data, size}, subject;
     hp_nats_puback_t ack;
     hp_nats_info_t info;
     hp_nats_op_t op;
@@ -78,11 +114,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         inside(info.version, rest);
         inside(info.nonce, rest);
         inside(info.connect_urls, rest);
+        urls(info.connect_urls);
     }
+    urls(rest);
+    stream(rest);
+
+    (void)hp_nats_trouble(rest, &subject);
+    inside(subject, rest);
+    MUST(!hp_nats_subject_match(rest, subject) || subject.len != 0 ||
+         rest.len == 0);
 
     if (hp_nats_puback_read(&ack, rest) == 0) {
         inside(ack.stream, rest);
         inside(ack.description, rest);
+        MUST(hp_refused(ack.err_code, ack.description) <= HP_REFUSED_UNSURE);
         MUST(ack.error || (ack.stream.len != 0 && ack.sequence != 0));
     }
 

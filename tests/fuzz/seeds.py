@@ -47,6 +47,18 @@ NATS = [
     b'{"stream":"S","seq":7,"duplicate":true}',
     b'{"error":{"code":503,"err_code":10077,"description":"full"},'
     b'"stream":"S","seq":0}',
+    b'Permissions Violation for Publish to "a.b"', b'Authorization Violation',
+    b'{"config":{"subjects":["x","a.b.*"],"discard":"new","storage":"file",'
+    b'"num_replicas":1,"duplicate_window":120000000000,"max_msg_size":-1},'
+    b'"created":"2026-01-31T12:00:00Z"}', b'["10.0.0.1:4222", "[::1]:4222"]',
+]
+
+_SEED = b"SUAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4H776Y"
+NKEY = [
+    _SEED, b" " + _SEED + b"\n",
+    b"-----BEGIN NATS USER JWT-----\na.b.c\n------END NATS USER JWT------\n"
+    b"-----BEGIN USER NKEY SEED-----\n" + _SEED +
+    b"\n------END USER NKEY SEED------\n", bytes(range(96)),
 ]
 
 # How many commands wait, in how large pieces it comes, and what comes.
@@ -82,7 +94,7 @@ def main():
 
     base = pathlib.Path(sys.argv[1])
     for name, seeds in (("json", JSON), ("frame", frames()),
-                        ("header", HEADER), ("nats", NATS),
+                        ("header", HEADER), ("nats", NATS), ("nkey", NKEY),
                         ("redis", REDIS)):
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -281,6 +281,138 @@ static void test_puback(void **state)
     }
 }
 
+static void test_info_tls(void **state)
+{
+    hp_str_t text = exact_text("{\"headers\":true,\"tls_required\":true,"
+                               "\"tls_available\":true,\"ldm\":true}");
+    hp_nats_info_t info;
+
+    (void)state;
+    assert_int_equal(hp_nats_info_read(&info, text), 0);
+    assert_true(info.tls_required);
+    assert_true(info.tls_available);
+    assert_true(info.lame_duck);
+    assert_int_equal(info.max_payload, 0);
+    free((void *)text.data);
+}
+
+static void test_urls(void **state)
+{
+    char longest[HP_NATS_URL_MAX + 8], list[1024];
+    hp_str_t text, rest, url;
+
+    (void)state;
+    memset(longest, 'a', HP_NATS_URL_MAX);
+    longest[HP_NATS_URL_MAX] = 0;
+    snprintf(list, sizeof(list),
+             "[\"10.0.0.1:4222\", \"\",\"a\\\"b\",\"%s\",\"%sa\",7,"
+             "\"[::1]:1\"]",
+             longest, longest);
+    text = rest = exact_text(list);
+    assert_int_equal(hp_nats_url_next(&rest, &url), 1);
+    assert_text(url, "10.0.0.1:4222");
+    assert_int_equal(hp_nats_url_next(&rest, &url), 1);
+    assert_text(url, longest);
+    assert_int_equal(hp_nats_url_next(&rest, &url), 1);
+    assert_text(url, "[::1]:1");
+    assert_int_equal(hp_nats_url_next(&rest, &url), 0);
+    assert_int_equal(rest.len, 0);
+    free((void *)text.data);
+
+    /* what is cut off in a string is none */
+    text = rest = exact_text("[\"10.0.0.1:42");
+    assert_int_equal(hp_nats_url_next(&rest, &url), 0);
+    free((void *)text.data);
+    text = rest = exact_text("[\"10.0.0.1:42\\");
+    assert_int_equal(hp_nats_url_next(&rest, &url), 0);
+    free((void *)text.data);
+}
+
+/* The server's own words, from the places where it says them. */
+static void test_trouble(void **state)
+{
+    static const struct {
+        const char *text;
+        hp_nats_trouble_e trouble;
+        const char *subject;
+    } known[] = {
+        {"Permissions Violation for Publish to \"a.b\"",
+         HP_NATS_TROUBLE_PUBLISH, "a.b"},
+        {"permissions violation for publish to", HP_NATS_TROUBLE_PUBLISH, ""},
+        {"Permissions Violation for Publish to \"a.b", HP_NATS_TROUBLE_PUBLISH,
+         ""},
+        {"Permissions Violation for Subscription to \"_INBOX.x.*\" (sid "
+         "\"1\")",
+         HP_NATS_TROUBLE_SUBSCRIBE, "_INBOX.x.*"},
+        {"Permissions Violation for Publish with Reply of \"r\"",
+         HP_NATS_TROUBLE_SUBSCRIBE, "r"},
+        {"Authorization Violation", HP_NATS_TROUBLE_AUTH, ""},
+        {"User Authentication Expired", HP_NATS_TROUBLE_AUTH, ""},
+        {"User Authentication Revoked", HP_NATS_TROUBLE_AUTH, ""},
+        {"Account Authentication Expired", HP_NATS_TROUBLE_AUTH, ""},
+        {"Authentication Timeout", HP_NATS_TROUBLE_AUTH, ""},
+        {"Failed Account Registration", HP_NATS_TROUBLE_AUTH, ""},
+        {"maximum connections exceeded", HP_NATS_TROUBLE_LIMIT, ""},
+        {"maximum account active connections exceeded", HP_NATS_TROUBLE_LIMIT,
+         ""},
+        {"Connection throttling is active. Please try again later.",
+         HP_NATS_TROUBLE_LIMIT, ""},
+        {"maximum subscriptions exceeded", HP_NATS_TROUBLE_LIMIT, ""},
+        {"Maximum Payload Violation", HP_NATS_TROUBLE_PAYLOAD, ""},
+        {"Stale Connection", HP_NATS_TROUBLE_BROKEN, ""},
+        {"Slow Consumer", HP_NATS_TROUBLE_BROKEN, ""},
+        {"Secure Connection - TLS Required", HP_NATS_TROUBLE_BROKEN, ""},
+        {"Unknown Protocol Operation", HP_NATS_TROUBLE_BROKEN, ""},
+        {"Parser Error", HP_NATS_TROUBLE_BROKEN, ""},
+        {"maximum control line exceeded", HP_NATS_TROUBLE_BROKEN, ""},
+        {"Attempted To Connect To Route Port", HP_NATS_TROUBLE_BROKEN, ""},
+        {"Invalid Publish Subject", HP_NATS_TROUBLE_OTHER, ""},
+        {"Authorization", HP_NATS_TROUBLE_OTHER, ""},
+        {"", HP_NATS_TROUBLE_OTHER, ""},
+    };
+    hp_str_t text, subject;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < COUNT_OF(known); i++) {
+        text = exact_text(known[i].text);
+        if (hp_nats_trouble(text, &subject) != known[i].trouble) {
+            fail_msg("taken for another: %s", known[i].text);
+        }
+        assert_text(subject, known[i].subject);
+        free((void *)text.data);
+    }
+}
+
+static void test_subjects(void **state)
+{
+    static const struct {
+        const char *pattern;
+        const char *subject;
+        int match;
+    } known[] = {
+        {"a.b.0", "a.b.0", 1}, {"a.b.0", "a.b.1", 0},  {"a.b", "a.b.0", 0},
+        {"a.b.0", "a.b", 0},   {"a.*.0", "a.b.0", 1},  {"a.*", "a.b.0", 0},
+        {"*.*.*", "a.b.0", 1}, {"a.>", "a.b.0", 1},    {"a.b.0.>", "a.b.0", 0},
+        {">", "a", 1},         {"a.>.0", "a.b.0", 0},  {"a.b*", "a.b0", 0},
+        {"", "a", 0},          {"a", "", 0},           {"ab", "a", 0},
+        {"a..0", "a..0", 0},   {"a.b.00", "a.b.0", 0},
+    };
+    hp_str_t pattern, subject;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < COUNT_OF(known); i++) {
+        pattern = exact_text(known[i].pattern);
+        subject = exact_text(known[i].subject);
+        if (hp_nats_subject_match(pattern, subject) != known[i].match) {
+            fail_msg("%s and %s", known[i].pattern, known[i].subject);
+        }
+        free((void *)pattern.data);
+        free((void *)subject.data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +420,8 @@ int main(void)
         cmocka_unit_test(test_two_in_one),   cmocka_unit_test(test_broken),
         cmocka_unit_test(test_endless_line), cmocka_unit_test(test_wanted),
         cmocka_unit_test(test_info),         cmocka_unit_test(test_puback),
+        cmocka_unit_test(test_info_tls),     cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_trouble),      cmocka_unit_test(test_subjects),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
