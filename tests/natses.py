@@ -1,0 +1,229 @@
+"""NATS servers of a test's own, and who may come to them.
+
+    with OwnNats(stack, conf) as server:     a nats-server with this text added
+        server.port, .log(), .signal(sig)    to its configuration
+    Key("user")              an nkey: .seed, .public, .sign(data) -> base64url
+    operator() -> (conf, credentials)        a server that trusts an operator,
+                                             and a file of one of its users
+    Client(port, tls=context, **connect)     wire.Nats with credentials
+    make_streams(client)                     the sample's two streams
+    backends(port, more)                     for TestStack: nginx at that server
+    Valve(port)                              redises.Proxy that can hold one
+        .hold_answers(), .hold_requests(), .pass_all()           direction
+
+The openssl command signs. Every wait has a deadline.
+"""
+
+import base64
+import collections
+import json
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from redises import Proxy
+from servers import ROOT, local
+from wire import Nats, Stream
+
+# "S" and the kinds; the letters come from the upper five bits.
+_KINDS = {"operator": 14 << 3, "account": 0, "user": 20 << 3}
+_SEED = 18 << 3
+_PKCS8 = bytes.fromhex("302e020100300506032b657004220420")
+
+
+def _crc(data):
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xffff
+    return crc.to_bytes(2, "little")
+
+
+def _base32(data):
+    data += _crc(data)
+    return base64.b32encode(data).decode().rstrip("=")
+
+
+def _base64(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+class Key:
+    def __init__(self, kind):
+        raw = os.urandom(32)
+        prefix = _KINDS[kind]
+        self._der = _PKCS8 + raw
+        self.seed = _base32(
+            bytes([_SEED | prefix >> 5, (prefix & 31) << 3]) + raw)
+        public = subprocess.run(
+            ["openssl", "pkey", "-inform", "DER", "-pubout", "-outform",
+             "DER"], input=self._der, capture_output=True, check=True,
+            timeout=20).stdout[-32:]
+        self.public = _base32(bytes([prefix]) + public)
+
+    def sign(self, data):
+        with tempfile.TemporaryDirectory() as directory:
+            names = [os.path.join(directory, name) for name in ("key", "data")]
+            for name, content in zip(names, (self._der, data)):
+                with open(name, "wb") as file:
+                    file.write(content)
+            return _base64(subprocess.run(
+                ["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", names[0],
+                 "-keyform", "DER", "-in", names[1]], capture_output=True,
+                check=True, timeout=20).stdout)
+
+
+def jwt(issuer, subject, name, nats):
+    head = _base64(b'{"typ":"JWT","alg":"ed25519-nkey"}')
+    body = _base64(json.dumps({
+        "jti": base64.b32encode(os.urandom(20)).decode(), "name": name,
+        "iat": int(time.time()) - 5, "iss": issuer.public, "sub": subject,
+        "nats": nats}).encode())
+    text = f"{head}.{body}"
+    return f"{text}.{issuer.sign(text.encode())}"
+
+
+def operator():
+    """Text for OwnNats, text of a credentials file, the user's JWT and key."""
+    boss, system, account, user = (
+        Key(kind) for kind in ("operator", "account", "account", "user"))
+    limits = {"subs": -1, "data": -1, "payload": -1, "imports": -1,
+              "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
+    storage = {"mem_storage": -1, "disk_storage": -1, "streams": -1,
+               "consumer": -1}
+    kinds = {"type": "account", "version": 2}
+    accounts = {
+        system.public: jwt(boss, system.public, "SYS",
+                           {"limits": limits, **kinds}),
+        account.public: jwt(boss, account.public, "A",
+                            {"limits": {**limits, **storage}, **kinds})}
+    boss_jwt = jwt(boss, boss.public, "O", {
+        "type": "operator", "version": 2, "system_account": system.public})
+    user_jwt = jwt(account, user.public, "U", {
+        "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
+        "type": "user", "version": 2})
+    conf = (f"operator: {boss_jwt}\nsystem_account: {system.public}\n"
+            "resolver: MEMORY\nresolver_preload: {\n" + "".join(
+                f"{name}: {text}\n" for name, text in accounts.items()) + "}\n")
+    credentials = (
+        "-----BEGIN NATS USER JWT-----\n" + user_jwt +
+        "\n------END NATS USER JWT------\n\n"
+        "************************* IMPORTANT *************************\n\n"
+        "-----BEGIN USER NKEY SEED-----\n" + user.seed +
+        "\n------END USER NKEY SEED------\n")
+    return conf, credentials, user_jwt, user
+
+
+class OwnNats:
+    def __init__(self, stack, conf="", name="own", port=None):
+        self.port = port or local.free_ports()["nats"]
+        directory = stack._owned("nobody", f"nats-{name}")
+        path = os.path.join(directory, "server.conf")
+        with open(os.path.join(ROOT, "config", "nats-server.conf"),
+                  encoding="utf-8") as file:
+            text = re.sub(r"^server_name:.*$", f"server_name: {name}",
+                          file.read(), flags=re.M)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text + conf)
+        binary = os.path.join(ROOT, "var", "bin", "nats-server")
+        self.process = local.Process(
+            f"nats-{name}", stack.directory,
+            stack._as_user("nobody") + [
+                binary, "-c", path, "-a", local.HOST, "-p", self.port,
+                "-sd", directory],
+            env=local.ENVIRONMENT, port=self.port,
+            ready=lambda: local.port_taken(self.port))
+
+    def log(self):
+        with open(self.process.log, encoding="utf-8") as file:
+            return file.read()
+
+    def signal(self, number):
+        self.process.signal(number)
+
+    def __enter__(self):
+        self.process.start()
+        return self
+
+    def __exit__(self, *_):
+        self.process.stop()
+
+
+class Client(Nats):
+    def __init__(self, port, tls=None, first=False, key=None, timeout_s=15,
+                 **connect):
+        Stream.__init__(self, port, timeout_s)
+        self.timeout_s = timeout_s
+        self.sids = 0
+        self.messages = collections.deque()
+        if first:
+            self.socket = tls.wrap_socket(self.socket,
+                                          server_hostname="redis.test")
+        self.info = json.loads(self.line().partition(b" ")[2])
+        if tls and not first:
+            self.socket = tls.wrap_socket(self.socket,
+                                          server_hostname="redis.test")
+        if key:
+            connect["sig"] = key.sign(self.info["nonce"].encode())
+        self.send(b"CONNECT " + json.dumps({
+            "verbose": False, "pedantic": False, "lang": "test",
+            "version": "1", "headers": True, "no_responders": True,
+            **connect}).encode() + b"\r\n")
+        self.ping()
+
+
+def make_streams(client, **config):
+    for partition in range(2):
+        client.js(f"STREAM.CREATE.HOTPATH_EVENTS_{partition}", {
+            "name": f"HOTPATH_EVENTS_{partition}",
+            "subjects": [f"hotpath.events.{partition}"],
+            "retention": "workqueue", "storage": "file", "discard": "new",
+            "num_replicas": 1, "duplicate_window": 120 * 10**9, **config})
+
+
+def backends(port, more=""):
+    """nats://127.0.0.1:port in place of the stack's own, and more."""
+    return lambda text: re.sub(r"hotpath_nats [^;]*;",
+                               f"hotpath_nats {local.HOST}:{port};", text) \
+        + more
+
+
+class Valve(Proxy):
+    def __init__(self, target):
+        super().__init__(target)
+        self._answers = threading.Event()
+        self._requests = threading.Event()
+        self.pass_all()
+
+    def wait(self, came):
+        (self._requests if came is None else self._answers).wait(60)
+        super().wait(came)
+
+    def hold_answers(self):
+        self._answers.clear()
+
+    def hold_requests(self):
+        self._requests.clear()
+
+    def pass_all(self):
+        self._answers.set()
+        self._requests.set()
+
+    def drop(self):
+        """Cuts every connection; what was held never arrives."""
+        self.cut()
+        for hop in list(self._hops):
+            for end in hop.ends:
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def __exit__(self, *words):
+        self.pass_all()
+        super().__exit__(*words)
