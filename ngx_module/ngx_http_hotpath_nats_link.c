@@ -61,7 +61,7 @@ static ngx_int_t ngx_http_hotpath_nats_link_grow_in(
     ngx_http_hotpath_nats_link_t *link, size_t wanted);
 
 
-ngx_int_t
+void
 ngx_http_hotpath_nats_link_init(ngx_http_hotpath_nats_link_t *link,
     const ngx_http_hotpath_nats_owner_t *owner, void *data,
     ngx_http_hotpath_nats_conf_t *conf, ngx_log_t *log)
@@ -79,8 +79,6 @@ ngx_http_hotpath_nats_link_init(ngx_http_hotpath_nats_link_t *link,
     link->flush.handler = ngx_http_hotpath_nats_link_flush;
     link->flush.data = link;
     link->flush.log = log;
-
-    return NGX_OK;
 }
 
 
@@ -806,9 +804,12 @@ ngx_http_hotpath_nats_link_info(ngx_http_hotpath_nats_link_t *link,
 
         /* INFO is not there any longer when the handshake is done */
 
-        ngx_memcpy(link->nonce_text, info.nonce.data, info.nonce.len);
         link->nonce.data = link->nonce_text;
         link->nonce.len = info.nonce.len;
+
+        if (info.nonce.len) {
+            ngx_memcpy(link->nonce_text, info.nonce.data, info.nonce.len);
+        }
 
         ngx_http_hotpath_nats_link_secure(link);
         return;

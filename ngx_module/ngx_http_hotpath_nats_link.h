@@ -90,7 +90,7 @@ struct ngx_http_hotpath_nats_link_s {
 };
 
 
-ngx_int_t ngx_http_hotpath_nats_link_init(ngx_http_hotpath_nats_link_t *link,
+void ngx_http_hotpath_nats_link_init(ngx_http_hotpath_nats_link_t *link,
     const ngx_http_hotpath_nats_owner_t *owner, void *data,
     ngx_http_hotpath_nats_conf_t *conf, ngx_log_t *log);
 void ngx_http_hotpath_nats_link_done(ngx_http_hotpath_nats_link_t *link);

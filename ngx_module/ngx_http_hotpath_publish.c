@@ -18,9 +18,9 @@
  * and given back to free lists whose size is bounded by queue_bytes. Runs in
  * the event loop of one worker. Never in here: a promise without a PubAck from
  * the expected stream, a message sent after its outcome was told. The stream's
- * configuration is asked for at connect and every few seconds: one that is unfit
- * gets nothing (core/hp_stream.h). Formats: schemas/framing.md; tests:
- * tests/integration/test_write.py, test_publish.py,
+ * configuration is asked for at connect and every few seconds: one that is
+ * unfit gets nothing (core/hp_stream.h). Formats: schemas/framing.md; tests:
+ * tests/integration/test_write.py, test_nats.py,
  * tests/faults/test_broker.py.
  */
 
@@ -1173,7 +1173,7 @@ ngx_http_hotpath_publish_info(void *data, hp_nats_op_t *op)
 }
 
 
-/* Reasons are constants: a change of their address is a change of the reason. */
+/* Reasons are constants: another address is another reason. */
 
 static hp_stream_fit_e
 ngx_http_hotpath_publish_look(ngx_http_hotpath_partition_t *partition,

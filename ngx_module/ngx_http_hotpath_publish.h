@@ -90,8 +90,8 @@ void ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *publish);
 /*
  * Copies the event into its partition's group. NGX_OK: *waiter is set and the
  * handler will be called exactly once, later. NGX_DECLINED: no broker.
- * NGX_ABORT: the partition's stream is not there, or not fit. NGX_BUSY: the queue is full. NGX_ERROR: the
- * event is larger than a message may be.
+ * NGX_ABORT: the partition's stream is not there, or not fit. NGX_BUSY: the
+ * queue is full. NGX_ERROR: the event is larger than a message may be.
  */
 ngx_int_t ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *publish,
     ngx_uint_t partition, hp_event_t *event, void *data,

@@ -301,8 +301,14 @@ int hp_nats_info_read(hp_nats_info_t *info, hp_str_t text)
 
 int hp_nats_url_next(hp_str_t *urls, hp_str_t *url)
 {
-    const unsigned char *p = urls->data, *end = urls->data + urls->len, *from;
+    const unsigned char *p, *end, *from;
     int escaped, found = 0;
+
+    if (urls->len == 0) {
+        return 0;
+    }
+    p = urls->data;
+    end = p + urls->len;
 
     /* checked JSON with INFO: a quote outside of a string begins one, and a
      * string ends */
