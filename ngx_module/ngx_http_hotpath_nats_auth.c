@@ -4,7 +4,7 @@
  * User and password, or a token, or an nkey, or a user's JWT with its key. The
  * last two come from files that the master reads; the key becomes OpenSSL's,
  * which the configuration's pool frees, and the buffers it came from are wiped.
- * A server that knows keys sends a nonce, which is signed (Ed25519, some tens of
+ * A server that knows keys sends a nonce, which is signed (Ed25519, tens of
  * microseconds) in the event loop of a worker. Never in here: a secret in a log
  * line, nor one sent: what is written here leaves through nats_link, which asks
  * for it only when the server is known. Formats: core/hp_nkey.h. Tests:

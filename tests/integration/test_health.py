@@ -158,14 +158,14 @@ def test_without_streams_that_keep_a_promise(own_stack):
         wait_down(own_stack, 503, "streams")
         wait_until(lambda: all(
             own_stack.log("nginx").count(f"stream HOTPATH_EVENTS_{text}") >= 2
-            for text in ("0 would drop old messages", "1 does not exist")),
+            for text in ("0: discards_old", "1: missing")),
             10, "both workers say why")
         for partition in range(2):
             answer = own_stack.post({
                 "idempotencyKey": f"none-{partition}", "eventType": "t",
                 "payload": {"productId": "ac"[partition]}})
             assert answer.status == 503
-            assert answer.json()["code"] == "broker_unavailable"
+            assert answer.json()["code"] == "stream_unfit"
         nats.js("STREAM.UPDATE.HOTPATH_EVENTS_0", settings)
         own_stack.ctl("migrate")
         wait_down(own_stack, 200)

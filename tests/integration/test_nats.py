@@ -549,3 +549,88 @@ def test_a_process_is_warned_of(own_stack):
     configure(own_stack, hotpath=config("hotpath.conf", (
         "durability=sync", "durability=process")))
     assert "not a power cut" in own_stack.log("nginx")
+
+
+class Stuck:
+    """A broker that has the streams, and after the first byte of an event
+    reads nothing until it is told to; then everything there is."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.ended = threading.Event()
+        self.whole = []
+
+    def __call__(self, connection):
+        connection.sendall(INFO % b"")
+        buffer, sid = b"", b""
+        try:
+            while True:
+                if b"PUB hotpath.events." in buffer:
+                    self.go.wait(60)
+                data = connection.recv(1 << 20)
+                if not data:
+                    return
+                buffer += data
+                buffer, sid = self.read(connection, buffer, sid)
+        finally:
+            if self.whole:
+                self.ended.set()
+
+    def read(self, connection, buffer, sid):
+        while b"\r\n" in buffer:
+            line, _, rest = buffer.partition(b"\r\n")
+            words = line.split()
+            if words[0] in (b"PUB", b"HPUB"):
+                size = int(words[-1])
+                if len(rest) < size + 2:
+                    return buffer, sid
+                if words[1].startswith(b"$JS"):
+                    partition = words[1][-1:]
+                    answer = (
+                        b'{"config":{"discard":"new","storage":"file",'
+                        b'"num_replicas":1,"duplicate_window":120000000000,'
+                        b'"subjects":["hotpath.events.%s"]},'
+                        b'"created":"2026-01-31T12:00:00Z"}' % partition)
+                    connection.sendall(b"MSG %s %s %d\r\n%s\r\n" % (
+                        words[2], sid, len(answer), answer))
+                else:
+                    self.whole.append(rest[:size])
+                rest = rest[size + 2:]
+            elif words[0] == b"SUB" and words[1].startswith(b"_INBOX."):
+                sid = words[2]
+            elif words[0] == b"PING":
+                connection.sendall(b"PONG\r\n")
+            buffer = rest
+        return buffer, sid
+
+
+def test_a_server_that_takes_nothing(own_stack):
+    """What is left in the buffer at the deadline never arrives, and the answer
+    says so; what had left is unknown."""
+    talk, port = Stuck(), local.free_ports()["nats"]
+    answers = {}
+
+    def one(key):
+        answers[key] = own_stack.post(
+            {"idempotencyKey": key, "eventType": "t",
+             "payload": {"productId": key, "text": "x" * 60000}})
+    with GarbageServer(port, talk):
+        configure(own_stack, backends=backends(port), hotpath=HOTPATH.replace(
+            "window=1\n", "window=32\n").replace("300ms", "30s"))
+        wait_until(lambda: own_stack.get("/health/ready").status == 200, 15,
+                   "it takes the fake for a broker")
+        threads = [threading.Thread(target=one, args=(f"stuck-{n:04}",),
+                                    daemon=True) for n in range(300)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        talk.go.set()
+        wait_until(lambda: talk.ended.is_set(), 20, "it has read it all")
+        arrived = set(re.findall(rb"stuck-\d{4}", b"".join(talk.whole)))
+    codes = {key.encode(): answer.json()["code"]
+             for key, answer in answers.items()}
+    assert set(codes.values()) == {"outcome_unknown", "broker_unavailable"}
+    assert arrived and arrived <= {key for key, code in codes.items()
+                                   if code == "outcome_unknown"}
+    assert "takes nothing" in own_stack.log("nginx")
