@@ -8,8 +8,9 @@
     Client(port, tls=context, **connect)     wire.Nats with credentials
     make_streams(client)                     the sample's two streams
     backends(port, more)                     for TestStack: nginx at that server
-    Valve(port)                              redises.Proxy that can hold one
-        .hold_answers(), .hold_requests(), .pass_all()           direction
+    Valve(port)                              a hop on the way to that port
+        .hold_answers(), .hold_requests(), .pass_all(), .pieces(size)
+        .drop(), .close(), .open()           connections cut, none let in, some
 
 The openssl command signs. Every wait has a deadline.
 """
@@ -25,7 +26,6 @@ import tempfile
 import threading
 import time
 
-from redises import Proxy
 from servers import ROOT, local
 from wire import Nats, Stream
 
@@ -193,16 +193,72 @@ def backends(port, more=""):
         + more
 
 
-class Valve(Proxy):
-    def __init__(self, target):
-        super().__init__(target)
-        self._answers = threading.Event()
-        self._requests = threading.Event()
-        self.pass_all()
+class Valve:
+    """A hop on the way to a port, which can be held in either direction."""
 
-    def wait(self, came):
-        (self._requests if came is None else self._answers).wait(60)
-        super().wait(came)
+    def __init__(self, target):
+        self._target = target
+        self._piece = 0
+        self._shut = False
+        self._answers, self._requests = threading.Event(), threading.Event()
+        self._ends, self._threads = [], []
+        self.pass_all()
+        self._listener = socket.create_server((local.HOST, 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self):
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        self.pass_all()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+        for end in self._ends:
+            end.close()
+
+    def _start(self, work, *words):
+        thread = threading.Thread(target=work, args=words, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._ends.append(client)
+            if self._shut:
+                client.shutdown(socket.SHUT_RDWR)
+                continue
+            server = socket.create_connection((local.HOST, self._target), 5)
+            server.settimeout(None)
+            self._ends.append(server)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._start(self._pump, client, server, self._requests)
+            self._start(self._pump, server, client, self._answers)
+
+    def _pump(self, source, target, may):
+        try:
+            while True:
+                data = source.recv(65536)
+                if not data:
+                    break
+                for begin in range(0, len(data), self._piece or len(data)):
+                    may.wait(60)
+                    target.sendall(
+                        data[begin:begin + (self._piece or len(data))])
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def pieces(self, size):
+        self._piece = size
 
     def hold_answers(self):
         self._answers.clear()
@@ -216,14 +272,15 @@ class Valve(Proxy):
 
     def drop(self):
         """Cuts every connection; what was held never arrives."""
-        self.cut()
-        for hop in list(self._hops):
-            for end in hop.ends:
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+        for end in self._ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
-    def __exit__(self, *words):
-        self.pass_all()
-        super().__exit__(*words)
+    def close(self):
+        self._shut = True
+        self.drop()
+
+    def open(self):
+        self._shut = False

@@ -126,7 +126,7 @@ def test_tls_in_pieces(own_stack, files):
         with Client(nats.port, context(files)) as made:
             make_streams(made)
         with Valve(nats.port) as proxy:
-            proxy.flow(piece=1)
+            proxy.pieces(1)
             configure(own_stack, backends=backends(
                 proxy.port, "hotpath_nats_ssl on;"
                 + TRUST.format(files.directory)))
