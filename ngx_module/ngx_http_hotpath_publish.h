@@ -4,16 +4,16 @@
  * Events gather per partition while a small window of messages is in flight,
  * then go as one message; its PubAck answers all of them. At low load a message
  * carries one event and nothing waits; under load the group grows with the
- * broker's latency and a short linger. Knows nats, metrics, the clock of shm
- * and core/; tells the outcome to one handler and never includes request.
+ * broker's latency and a short linger. Knows nats, stream, group, metrics, the
+ * clock of shm and core/; tells the outcome to one handler and never includes
+ * request.
  */
 #ifndef _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_
 #define _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_
 
 
-#include "ngx_http_hotpath_nats.h"
-#include "core/hp_frame.h"
-#include "core/hp_stream.h"
+#include "ngx_http_hotpath_group.h"
+#include "ngx_http_hotpath_stream.h"
 
 
 typedef struct ngx_http_hotpath_publish_s  ngx_http_hotpath_publish_t;
@@ -41,44 +41,6 @@ typedef struct {
     ngx_msec_t   duplicate_window;  /* at least */
     ngx_uint_t   durability;
 } ngx_http_hotpath_publish_conf_t;
-
-
-typedef enum {
-    NGX_HTTP_HOTPATH_PUBLISHED = 0,   /* PubAck without error */
-    NGX_HTTP_HOTPATH_PUBLISH_REFUSED, /* the broker said no: nothing stored */
-    NGX_HTTP_HOTPATH_PUBLISH_UNSENT,  /* never left this process */
-    NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN  /* sent, and no answer came */
-} ngx_http_hotpath_publish_e;
-
-
-typedef struct {
-    ngx_http_hotpath_publish_e  outcome;
-    ngx_uint_t                  partition;
-    uint64_t                    created;    /* of the stream; 0 not known */
-    uint64_t                    sequence;   /* of the message in the stream */
-    hp_refused_e                refused;    /* why */
-} ngx_http_hotpath_publish_result_t;
-
-
-/*
- * One event under way. Owned by publish; valid until the handler returns.
- * data is the caller's and may be set to NULL when nobody waits any longer:
- * the handler is called all the same, to settle what the event left behind.
- */
-typedef struct ngx_http_hotpath_waiter_s  ngx_http_hotpath_waiter_t;
-
-struct ngx_http_hotpath_waiter_s {
-    ngx_http_hotpath_waiter_t  *next;
-    void                       *data;
-    int64_t                     accepted_us;
-    u_char                      operation_id[HP_UUID_SIZE];
-    u_char                      fingerprint[HP_FINGERPRINT_SIZE];
-};
-
-
-typedef void (*ngx_http_hotpath_publish_pt)(void *ctx,
-    ngx_http_hotpath_waiter_t *waiter,
-    ngx_http_hotpath_publish_result_t *result);
 
 
 ngx_http_hotpath_publish_t *ngx_http_hotpath_publish_start(
@@ -111,10 +73,6 @@ void ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *publish,
 /* Of the configuration, as a word. */
 const char *ngx_http_hotpath_publish_tier(
     ngx_http_hotpath_publish_conf_t *conf);
-
-/* A number that tells streams of one name apart, from their creation time as
- * the broker writes it; never 0. */
-uint64_t ngx_http_hotpath_publish_created(hp_str_t text);
 
 
 #endif /* _NGX_HTTP_HOTPATH_PUBLISH_H_INCLUDED_ */

@@ -352,7 +352,7 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
 
     ngx_http_hotpath_idempotency_committed(listener->mcf->operations,
                              partition,
-                             ngx_http_hotpath_publish_created(created.raw),
+                             ngx_http_hotpath_stream_created(created.raw),
                              sequence);
     return;
 

@@ -6,7 +6,7 @@
  * can act on. Sources: nats-server's errors.json (numbers are stable since
  * 2.4) and the JetStream API reference. Trusts nothing: what is missing or of
  * another type is a configuration that cannot be relied on. Used by
- * ngx_http_hotpath_publish.c; unit tests in tests/unit/test_stream.c, fuzzed
+ * ngx_http_hotpath_stream.c; unit tests in tests/unit/test_stream.c, fuzzed
  * with the protocol in tests/fuzz/fuzz_nats.c.
  */
 #ifndef HP_STREAM_H
