@@ -4,9 +4,6 @@
         …                                stack's configuration and these words
     certificates(directory)              an authority, and what it has signed
     with Proxy(port) as proxy:           tcp_proxy's, and more:
-        proxy.flow(delay_s, piece)       bytes go through; answers so much
-                                         later, and in pieces of so many bytes
-        proxy.shut(), proxy.unshut()     nobody is let in; as before
         proxy.sent("GET")                commands of that name that came by
     FakeRedis(port, b"-LOADING …\\r\\n")    talks the protocol; PING is PONG
     with Nameserver({"a.test": [address, …]}) as names: names.port, .asked
@@ -16,12 +13,10 @@ Standard library and the openssl command only; every wait has a deadline.
 
 import collections
 import os
-import queue
 import socket
 import struct
 import subprocess
 import threading
-import time
 
 import tcp_proxy
 from pressure import GarbageServer
@@ -83,50 +78,15 @@ def certificates(directory):
 
 
 class Proxy(tcp_proxy.Proxy):
-    """Adds to it: answers in pieces, each so long after it came as delay_s
-    says however many there are; doors that are shut; commands counted."""
+    """Adds to it: commands counted."""
 
     def __init__(self, target_port):
         super().__init__(target_port)
-        self.piece = 0
         self._counted = collections.Counter()
-        self._open_target = None
 
-    def _pump(self, pair, source, sink, answers):
-        pieces = queue.Queue()
-        self._thread(self._pass, pair, pieces, sink, answers)
-        try:
-            while True:
-                data = source.recv(tcp_proxy.CHUNK)
-                pieces.put((time.monotonic(), data))
-                if not data:
-                    return
-                if not answers:
-                    self._count(data)
-        except OSError:
-            pieces.put((0, None))
-
-    def _pass(self, pair, pieces, sink, answers):
-        try:
-            while True:
-                came, data = pieces.get()
-                if answers and self.delay_s:
-                    self.ended.wait(came + self.delay_s - time.monotonic())
-                self.passing.wait()
-                if data == b"":
-                    sink.shutdown(socket.SHUT_WR)
-                    return
-                if data is None:
-                    break
-                size = self.piece or len(data)
-                for begin in range(0, len(data), size):
-                    self.passing.wait()
-                    sink.sendall(data[begin:begin + size])
-        except OSError:
-            pass
-        self._end(pair)
-
-    def _count(self, data):
+    def _seen(self, data, answers):
+        if answers:
+            return
         with self.lock:
             for word in data.split(b"\r\n"):
                 if word.isalpha() and word.isupper():
@@ -135,17 +95,6 @@ class Proxy(tcp_proxy.Proxy):
     def sent(self, name):
         with self.lock:
             return self._counted[name]
-
-    def flow(self, delay_s=0, piece=0):
-        self.delay_s, self.piece = delay_s, piece
-        self.go()
-
-    def shut(self):
-        self._open_target, self.target = self.target, (local.HOST, 1)
-        self.reset()
-
-    def unshut(self):
-        self.target = self._open_target
 
 
 class FakeRedis(GarbageServer):

@@ -3,23 +3,31 @@
     with Proxy(server_port) as proxy:      listens on proxy.port of 127.0.0.1
         proxy.stall()          nothing passes any more, either way, and nobody
                                is told: a network that is half-open
+        proxy.hold_answers(), .hold_requests()     or one way only
         proxy.go()             what was held back passes
-        proxy.delay_s = 0.2    every piece from the server comes that much later
+        proxy.flow(delay_s, piece, requests)   go; each answer comes so much
+                               later, and in pieces of so many bytes; requests
+                               in pieces of so many
+        proxy.say(data)        to every client, as if the server had
         proxy.cut_after(1000)  so many more bytes from the server pass, and then
                                that connection is reset
-        proxy.reset()          every connection is reset now
+        proxy.reset()          every connection is reset now; what was held back
+                               never arrives
+        proxy.shut()           and nobody is let in any more, until .unshut()
         proxy.accepted         how many there were; proxy.open: how many are
     with Proxy(server_port, host="127.0.0.2", port=5432): on another address
 
     with Deaf() as deaf:       deaf.port drops whatever wants to connect, as a
                                host does that is gone
 
-Every byte goes through two threads for each connection, so this is no measure
+Every byte goes through two threads for each direction, so this is no measure
 of speed. Nothing here knows what passes.
 """
 
+import queue
 import socket
 import threading
+import time
 
 CHUNK = 65536
 
@@ -43,13 +51,15 @@ class Proxy:
         self.port = self.listener.getsockname()[1]
         self.accepted = 0
         self.delay_s = 0.0
+        self.pieces = {True: 0, False: 0}   # of answers, of requests
         self.pairs = []
         self.threads = []
         self.left = None         # bytes from the server until a reset
         self.lock = threading.Lock()
         self.ended = threading.Event()
-        self.passing = threading.Event()
-        self.passing.set()
+        self.passing = {True: threading.Event(), False: threading.Event()}
+        self.open_target = None
+        self.go()
 
     def __enter__(self):
         self._thread(self._accept)
@@ -57,7 +67,7 @@ class Proxy:
 
     def __exit__(self, *_):
         self.ended.set()
-        self.passing.set()
+        self.go()
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         self.reset()
@@ -71,10 +81,38 @@ class Proxy:
             return len(self.pairs)
 
     def stall(self):
-        self.passing.clear()
+        self.hold_answers()
+        self.hold_requests()
+
+    def hold_answers(self):
+        self.passing[True].clear()
+
+    def hold_requests(self):
+        self.passing[False].clear()
 
     def go(self):
-        self.passing.set()
+        for passing in self.passing.values():
+            passing.set()
+
+    def flow(self, delay_s=0, piece=0, requests=0):
+        self.delay_s, self.pieces = delay_s, {True: piece, False: requests}
+        self.go()
+
+    def say(self, data):
+        with self.lock:
+            clients = [client for client, _ in self.pairs]
+        for client in clients:
+            try:
+                client.sendall(data)
+            except OSError:
+                pass
+
+    def shut(self):
+        self.open_target, self.target = self.target, ("127.0.0.1", 1)
+        self.reset()
+
+    def unshut(self):
+        self.target = self.open_target
 
     def cut_after(self, count):
         with self.lock:
@@ -113,18 +151,39 @@ class Proxy:
             self._thread(self._pump, pair, server, client, True)
 
     def _pump(self, pair, source, sink, answers):
+        pieces = queue.Queue()
+        self._thread(self._pass, pair, pieces, sink, answers)
         try:
             while True:
                 data = source.recv(CHUNK)
-                if answers and self.delay_s:
-                    self.ended.wait(self.delay_s)
-                self.passing.wait()
+                pieces.put((time.monotonic(), data))
                 if not data:
+                    return
+                self._seen(data, answers)
+        except OSError:
+            pieces.put((0, None))
+
+    def _seen(self, data, answers):
+        """For whoever wants to know more than this does."""
+
+    def _pass(self, pair, pieces, sink, answers):
+        passing = self.passing[answers]
+        try:
+            while True:
+                came, data = pieces.get()
+                if answers and self.delay_s:
+                    self.ended.wait(came + self.delay_s - time.monotonic())
+                passing.wait()
+                if data == b"":
                     sink.shutdown(socket.SHUT_WR)
                     return
-                if answers and not self._allowed(sink, data):
+                if data is None or (
+                        answers and not self._allowed(sink, data)):
                     break
-                sink.sendall(data)
+                size = self.pieces[answers] or len(data)
+                for begin in range(0, len(data), size):
+                    passing.wait()
+                    sink.sendall(data[begin:begin + size])
         except OSError:
             pass
         self._end(pair)
