@@ -76,7 +76,8 @@ static void ngx_http_hotpath_publish_recycle_all(ngx_queue_t *queue);
 static void ngx_http_hotpath_publish_stream(void *data,
     ngx_http_hotpath_stream_e state);
 static void ngx_http_hotpath_publish_drop(
-    ngx_http_hotpath_partition_t *partition, ngx_uint_t lost);
+    ngx_http_hotpath_partition_t *partition,
+    ngx_http_hotpath_publish_e outcome);
 static void ngx_http_hotpath_publish_keep(ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_refused(
     ngx_http_hotpath_group_t *group, uint32_t err_code, hp_str_t description);
@@ -721,12 +722,14 @@ ngx_http_hotpath_publish_stream(void *data, ngx_http_hotpath_stream_e state)
         /* what was in flight heard of it as a request; the rest was never
          * sent */
         partition->created = 0;
-        ngx_http_hotpath_publish_drop(partition, 0);
+        ngx_http_hotpath_publish_drop(partition,
+                                      NGX_HTTP_HOTPATH_PUBLISH_UNSENT);
         break;
 
     case NGX_HTTP_HOTPATH_STREAM_UNFIT:
         partition->created = 0;
-        ngx_http_hotpath_publish_drop(partition, 1);
+        ngx_http_hotpath_publish_drop(partition,
+                                      NGX_HTTP_HOTPATH_PUBLISH_REFUSED);
         break;
 
     default: /* NGX_HTTP_HOTPATH_STREAM_FIT */
@@ -746,11 +749,13 @@ ngx_http_hotpath_publish_stream(void *data, ngx_http_hotpath_stream_e state)
 }
 
 
-/* What waits will not be sent; with lost, nor will be sent again what was. */
+/* What waits will not be sent, with that outcome: the connection is gone, and
+ * what was sent waits for another; or the stream is no longer fit, and that is
+ * not sent again either. */
 
 static void
 ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition,
-    ngx_uint_t lost)
+    ngx_http_hotpath_publish_e outcome)
 {
     ngx_queue_t               *q;
     ngx_http_hotpath_group_t  *group;
@@ -761,11 +766,16 @@ ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition,
         q = ngx_queue_head(&partition->queued);
         group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
 
-        group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNSENT;
+        group->result.outcome = outcome;
+        group->result.refused = HP_REFUSED_MISSING;
         ngx_http_hotpath_publish_end(group);
     }
 
-    while (lost && !ngx_queue_empty(&partition->lost)) {
+    if (outcome == NGX_HTTP_HOTPATH_PUBLISH_UNSENT) {
+        return;
+    }
+
+    while (!ngx_queue_empty(&partition->lost)) {
         q = ngx_queue_head(&partition->lost);
         group = ngx_queue_data(q, ngx_http_hotpath_group_t, queue);
 
