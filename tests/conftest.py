@@ -22,6 +22,7 @@ import itertools
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -51,6 +52,15 @@ def pytest_configure(config):
         RUN, "tmp")
 
 
+def _unmount(directory):
+    """The small disks that a test had below it."""
+    with open("/proc/mounts", encoding="utf-8") as file:
+        places = [line.split()[1] for line in file]
+    for place in places:
+        if place.startswith(directory + "/"):
+            subprocess.run(["umount", place], check=True, timeout=20)
+
+
 def pytest_sessionstart():
     for name in os.listdir(DIRECTORY):
         if not name.isdigit() or os.path.exists(f"/proc/{name}"):
@@ -59,6 +69,7 @@ def pytest_sessionstart():
         for instance in os.listdir(left):
             if os.path.isdir(os.path.join(left, instance, "pid")):
                 TestStack(os.path.join(left, instance)).down()
+        _unmount(left)
         shutil.rmtree(left)
 
 

@@ -8,9 +8,8 @@
     Client(port, tls=context, **connect)     wire.Nats with credentials
     make_streams(client)                     the sample's two streams
     backends(port, more)                     for TestStack: nginx at that server
-    Valve(port)                              a hop on the way to that port
-        .hold_answers(), .hold_requests(), .pass_all(), .pieces(size)
-        .drop(), .close(), .open()           connections cut, none let in, some
+    GarbageServer(port, FakeBroker())        says that it has the streams; what
+                                             becomes of a message is the test's
 
 The openssl command signs. Every wait has a deadline.
 """
@@ -20,10 +19,8 @@ import collections
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
-import threading
 import time
 
 from servers import ROOT, local
@@ -193,94 +190,57 @@ def backends(port, more=""):
         + more
 
 
-class Valve:
-    """A hop on the way to a port, which can be held in either direction."""
+class FakeBroker:
+    """Talks to a connection of GarbageServer. Unless another published() says
+    so, nothing is stored and nothing is answered."""
 
-    def __init__(self, target):
-        self._target = target
-        self._piece = 0
-        self._shut = False
-        self._answers, self._requests = threading.Event(), threading.Event()
-        self._ends, self._threads = [], []
-        self.pass_all()
-        self._listener = socket.create_server((local.HOST, 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
+    INFO = (b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576,'
+            b'"headers":true,"proto":1%s}\r\n')
+    STREAM = (b'{"config":{"discard":"new","storage":"file","num_replicas":1,'
+              b'"duplicate_window":120000000000,"subjects":["%s"]},'
+              b'"created":"2026-01-31T12:00:00Z"}')
 
-    def __enter__(self):
-        self._start(self._accept)
-        return self
+    def published(self, message, payload, answer):
+        """message: its subject; answer(data, status=None) replies to it."""
 
-    def __exit__(self, *_):
-        self.close()
-        self.pass_all()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(10)
-        for end in self._ends:
-            end.close()
+    def wait(self, buffer):
+        """Before it reads on, with what has come and was not read yet."""
 
-    def _start(self, work, *words):
-        thread = threading.Thread(target=work, args=words, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self):
+    def __call__(self, connection):
+        connection.sendall(self.INFO % b"")
+        buffer, sid = b"", b""
         while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
+            self.wait(buffer)
+            data = connection.recv(1 << 20)
+            if not data:
                 return
-            self._ends.append(client)
-            if self._shut:
-                client.shutdown(socket.SHUT_RDWR)
-                continue
-            server = socket.create_connection((local.HOST, self._target), 5)
-            server.settimeout(None)
-            self._ends.append(server)
-            for end in (client, server):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._pump, client, server, self._requests)
-            self._start(self._pump, server, client, self._answers)
+            buffer += data
+            while b"\r\n" in buffer:
+                line, _, rest = buffer.partition(b"\r\n")
+                words = line.split()
+                if words[0] in (b"PUB", b"HPUB"):
+                    size = int(words[-1])
+                    if len(rest) < size + 2:
+                        break
+                    self._message(connection, words[1], words[2], sid,
+                                  rest[:size])
+                    rest = rest[size + 2:]
+                elif words[0] == b"SUB" and words[1].startswith(b"_INBOX."):
+                    sid = words[2]
+                elif words[0] == b"PING":
+                    connection.sendall(b"PONG\r\n")
+                buffer = rest
 
-    def _pump(self, source, target, may):
-        try:
-            while True:
-                data = source.recv(65536)
-                if not data:
-                    break
-                for begin in range(0, len(data), self._piece or len(data)):
-                    may.wait(60)
-                    target.sendall(
-                        data[begin:begin + (self._piece or len(data))])
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def pieces(self, size):
-        self._piece = size
-
-    def hold_answers(self):
-        self._answers.clear()
-
-    def hold_requests(self):
-        self._requests.clear()
-
-    def pass_all(self):
-        self._answers.set()
-        self._requests.set()
-
-    def drop(self):
-        """Cuts every connection; what was held never arrives."""
-        for end in self._ends:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def close(self):
-        self._shut = True
-        self.drop()
-
-    def open(self):
-        self._shut = False
+    def _message(self, connection, subject, reply, sid, payload):
+        def answer(data, status=None):
+            if status is None:
+                connection.sendall(b"MSG %s %s %d\r\n%s\r\n" % (
+                    reply, sid, len(data), data))
+            else:
+                head = b"NATS/1.0 %d\r\n\r\n" % status
+                connection.sendall(b"HMSG %s %s %d %d\r\n%s\r\n" % (
+                    reply, sid, len(head), len(head), head))
+        if subject.startswith(b"$JS.API.STREAM.INFO."):
+            answer(self.STREAM % (b"hotpath.events." + subject[-1:]))
+        elif subject.startswith(b"hotpath.events."):
+            self.published(subject, payload, answer)

@@ -3,6 +3,7 @@
     with Pings(stack) as pings:        asks every nginx worker for /ping, over
         …                              and over, from a process of its own
     pings.check()                      each answered within 50 ms
+    with Pings(stack, reloads=True)    nginx is reloaded meanwhile
 
     with Writes(stack, threads=8, repeat=0.3) as writes:
         …                              Load, with every answer remembered:
@@ -11,6 +12,7 @@
     writes.check_refused()             nothing refused for good has a row
 
     wait_all_ready(stack)              every worker says that it is
+    wait_drained(stack)                what was accepted so far is stored
     GarbageServer(port, talk)          a stranger on a stopped server's port
 
 Must not happen here: a wait without a deadline, a stack left frozen.
@@ -26,8 +28,9 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 
-from servers import Client, Load, local, wait_until
+from servers import Client, Load, local, price_set, wait_until
 
 ASKING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pings.py")
 
@@ -51,6 +54,16 @@ def wait_all_ready(stack, timeout_s=20):
             ready.clear()
         return ready >= set(stack.nginx_workers())
     wait_until(check, timeout_s, "every worker is ready", every_s=0.005)
+
+
+def wait_drained(stack):
+    """Everything accepted so far is stored."""
+    for product in ("a", "c"):  # one for each partition
+        answer = stack.post(price_set(f"drained-{uuid.uuid4()}", product, 1))
+        assert answer.status == 202
+        wait_until(lambda: stack.sql(
+            "SELECT 1 FROM hotpath.operations WHERE operation_id = %s",
+            (answer.json()["operationId"],)), 30, "the drain has it")
 
 
 class Writes(Load):
@@ -121,15 +134,16 @@ class Writes(Load):
 class Pings:
     """See above. Needs `add_header X-Worker $pid always;` at server level."""
 
-    def __init__(self, stack, path="/ping"):
+    def __init__(self, stack, path="/ping", reloads=False):
         self.stack = stack
         self.path = path
+        self.more = ["reloads"] if reloads else []
         self.result = None
 
     def __enter__(self):
         self.process = subprocess.Popen(
             [sys.executable, ASKING, str(self.stack.ports["http"]),
-             self.path, str(len(self.stack.nginx_workers()))],
+             self.path, str(len(self.stack.nginx_workers()))] + self.more,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "asking\n"
         return self

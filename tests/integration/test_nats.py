@@ -6,6 +6,7 @@ right; over one that is not, nothing is, nothing secret leaves, and the log says
 why; a server that goes costs no event.
 """
 
+import collections
 import os
 import re
 import signal
@@ -17,11 +18,12 @@ import uuid
 
 import pytest
 
-from natses import (Client, Key, OwnNats, Valve, backends, make_streams,
+from natses import (Client, FakeBroker, Key, OwnNats, backends, make_streams,
                     operator)
 from pressure import GarbageServer, Writes
 from redises import certificates
 from servers import local, price_set, wait_until
+from tcp_proxy import Proxy
 from wire import Nats, config
 
 HOTPATH = config(
@@ -125,8 +127,8 @@ def test_tls_in_pieces(own_stack, files):
     with OwnNats(own_stack, tls_conf(files), "pieces") as nats:
         with Client(nats.port, context(files)) as made:
             make_streams(made)
-        with Valve(nats.port) as proxy:
-            proxy.pieces(1)
+        with Proxy(nats.port) as proxy:
+            proxy.flow(piece=1, requests=1)
             configure(own_stack, backends=backends(
                 proxy.port, "hotpath_nats_ssl on;"
                 + TRUST.format(files.directory)))
@@ -391,13 +393,12 @@ def messages(stack, partition=0):
 
 
 @pytest.fixture
-def valve(own_stack):
-    with Valve(own_stack.ports["nats"]) as proxy:
+def hop(own_stack):
+    with Proxy(own_stack.ports["nats"]) as proxy:
         configure(own_stack, backends=backends(proxy.port))
         wait_accepted(own_stack)
         yield proxy
-        proxy.pass_all()
-        proxy.open()
+        proxy.go()
         configure(own_stack, backends="")
 
 
@@ -408,59 +409,58 @@ def in_background(stack, answers):
     return thread
 
 
-def test_an_ack_that_was_lost(own_stack, valve):
+def test_an_ack_that_was_lost(own_stack, hop):
     before = messages(own_stack)
     repeats = own_stack.metric("hotpath_publish_repeats_total")
     answers = []
-    valve.hold_answers()
+    hop.hold_answers()
     thread = in_background(own_stack, answers)
     wait_until(lambda: messages(own_stack) == before + 1, 5, "it is stored")
-    valve.drop()
-    valve.pass_all()
+    hop.reset()
+    hop.go()
     thread.join(10)
     assert answers[0].status == 202 and answers[0].seconds < 2
     assert messages(own_stack) == before + 1
     assert own_stack.metric("hotpath_publish_repeats_total") == repeats + 1
 
 
-def test_a_message_that_was_lost(own_stack, valve):
+def test_a_message_that_was_lost(own_stack, hop):
     before = messages(own_stack)
     answers = []
-    valve.hold_requests()
+    hop.hold_requests()
     thread = in_background(own_stack, answers)
     sent = own_stack.metric("hotpath_publish_messages_total")
     wait_until(lambda: own_stack.metric("hotpath_publish_messages_total")
                > sent or messages(own_stack) == before, 5, "it is sent")
-    valve.drop()
-    valve.pass_all()
+    hop.reset()
+    hop.go()
     thread.join(10)
     assert answers[0].status == 202
     assert messages(own_stack) == before + 1
 
 
-def test_nothing_after_the_answer(own_stack, valve):
+def test_nothing_after_the_answer(own_stack, hop):
     """No other connection in time: outcome unknown, and that was all."""
     before = messages(own_stack)
     answers = []
     sent = own_stack.metric("hotpath_publish_messages_total")
-    valve.hold_requests()
+    hop.hold_requests()
     thread = in_background(own_stack, answers)
     wait_until(lambda: own_stack.metric("hotpath_publish_messages_total")
                == sent + 1, 5, "it is sent")
-    valve.drop()
-    valve.close()
-    valve.pass_all()
+    hop.shut()
+    hop.go()
     late = post(own_stack)
     assert late.json()["code"] == "broker_unavailable"
     thread.join(10)
     assert answers[0].json()["code"] == "outcome_unknown"
     assert messages(own_stack) == before
-    valve.open()
+    hop.unshut()
     wait_accepted(own_stack)
     assert messages(own_stack) == before + 1
 
 
-def test_a_short_duplicate_window(own_stack, valve):
+def test_a_short_duplicate_window(own_stack, hop):
     """The broker would not know the message again: it is not sent again."""
     with Nats(own_stack.ports["nats"]) as nats:
         kept = nats.js("STREAM.INFO.HOTPATH_EVENTS_0")["config"]
@@ -472,11 +472,11 @@ def test_a_short_duplicate_window(own_stack, valve):
             assert own_stack.get("/health/ready").status == 503
             before = messages(own_stack)
             answers = []
-            valve.hold_answers()
+            hop.hold_answers()
             thread = in_background(own_stack, answers)
             wait_until(lambda: messages(own_stack) == before + 1, 5, "stored")
-            valve.drop()
-            valve.pass_all()
+            hop.reset()
+            hop.go()
             thread.join(10)
             assert answers[0].json()["code"] == "outcome_unknown"
             assert messages(own_stack) == before + 1
@@ -551,57 +551,28 @@ def test_a_process_is_warned_of(own_stack):
     assert "not a power cut" in own_stack.log("nginx")
 
 
-class Stuck:
-    """A broker that has the streams, and after the first byte of an event
-    reads nothing until it is told to; then everything there is."""
+class Stuck(FakeBroker):
+    """From the first bytes of an event on it reads nothing until it is told
+    to; then everything there is."""
 
     def __init__(self):
         self.go = threading.Event()
-        self.ended = threading.Event()
+        self.reading = set()
         self.whole = []
 
     def __call__(self, connection):
-        connection.sendall(INFO % b"")
-        buffer, sid = b"", b""
+        self.reading.add(connection)
         try:
-            while True:
-                if b"PUB hotpath.events." in buffer:
-                    self.go.wait(60)
-                data = connection.recv(1 << 20)
-                if not data:
-                    return
-                buffer += data
-                buffer, sid = self.read(connection, buffer, sid)
+            super().__call__(connection)
         finally:
-            if self.whole:
-                self.ended.set()
+            self.reading.remove(connection)
 
-    def read(self, connection, buffer, sid):
-        while b"\r\n" in buffer:
-            line, _, rest = buffer.partition(b"\r\n")
-            words = line.split()
-            if words[0] in (b"PUB", b"HPUB"):
-                size = int(words[-1])
-                if len(rest) < size + 2:
-                    return buffer, sid
-                if words[1].startswith(b"$JS"):
-                    partition = words[1][-1:]
-                    answer = (
-                        b'{"config":{"discard":"new","storage":"file",'
-                        b'"num_replicas":1,"duplicate_window":120000000000,'
-                        b'"subjects":["hotpath.events.%s"]},'
-                        b'"created":"2026-01-31T12:00:00Z"}' % partition)
-                    connection.sendall(b"MSG %s %s %d\r\n%s\r\n" % (
-                        words[2], sid, len(answer), answer))
-                else:
-                    self.whole.append(rest[:size])
-                rest = rest[size + 2:]
-            elif words[0] == b"SUB" and words[1].startswith(b"_INBOX."):
-                sid = words[2]
-            elif words[0] == b"PING":
-                connection.sendall(b"PONG\r\n")
-            buffer = rest
-        return buffer, sid
+    def wait(self, buffer):
+        if self.whole or b"PUB hotpath.events." in buffer:
+            self.go.wait(60)
+
+    def published(self, message, payload, answer):
+        self.whole.append(payload)
 
 
 def test_a_server_that_takes_nothing(own_stack):
@@ -626,7 +597,8 @@ def test_a_server_that_takes_nothing(own_stack):
         for thread in threads:
             thread.join(30)
         talk.go.set()
-        wait_until(lambda: talk.ended.is_set(), 20, "it has read it all")
+        wait_until(lambda: len(talk.reading) <= 1, 20,
+                   "it has read all that is left of connections which ended")
         arrived = set(re.findall(rb"stuck-\d{4}", b"".join(talk.whole)))
     codes = {key.encode(): answer.json()["code"]
              for key, answer in answers.items()}
@@ -634,3 +606,57 @@ def test_a_server_that_takes_nothing(own_stack):
     assert arrived and arrived <= {key for key, code in codes.items()
                                    if code == "outcome_unknown"}
     assert "takes nothing" in own_stack.log("nginx")
+
+
+class Hoarding(FakeBroker):
+    """Acknowledges nothing until it is told to, and then one at a time."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.held = []
+        self.most = collections.Counter()
+        self.sizes = []
+
+    def published(self, message, payload, answer):
+        with self.lock:
+            self.held.append((message, answer))
+            self.sizes.append(len(payload))
+            open_now = collections.Counter(each for each, _ in self.held)
+            for subject, count in open_now.items():
+                self.most[subject] = max(self.most[subject], count)
+
+    def acknowledge(self):
+        with self.lock:
+            if self.held:
+                message, answer = self.held.pop(0)
+                answer(b'{"stream":"HOTPATH_EVENTS_%s","seq":%d}' % (
+                    message[-1:], len(self.sizes)))
+
+
+def test_the_window(own_stack):
+    """Never more messages on their way than it says, nor larger ones than
+    group_size, however many events wait; and those go all the same."""
+    broker, port = Hoarding(), local.free_ports()["nats"]
+    answers = []
+    with GarbageServer(port, broker):
+        configure(own_stack, backends=backends(port), hotpath=HOTPATH.replace(
+            "window=1\n", "window=2\n").replace("group_size=512k",
+                                                "group_size=128k"))
+        wait_until(lambda: own_stack.get("/health/ready").status == 200, 15,
+                   "it takes the fake for a broker")
+        threads = [threading.Thread(target=lambda: answers.append(
+            own_stack.post({"idempotencyKey": uuid.uuid4().hex,
+                            "eventType": "t", "payload": "x" * 20000})),
+            daemon=True) for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: dict(broker.most) == {
+            b"hotpath.events.0": 2, b"hotpath.events.1": 2}, 5, "both are full")
+        wait_until(lambda: broker.acknowledge() or len(answers) == 100, 15,
+                   "all are answered", every_s=0.002)
+        for thread in threads:
+            thread.join(10)
+    assert [answer.status for answer in answers] == [202] * 100
+    assert set(broker.most.values()) == {2}
+    assert 15 < len(broker.sizes) < 100
+    assert 40000 < max(broker.sizes) <= 128 * 1024 + 256
