@@ -35,6 +35,15 @@
       "Write requests with an array of events.")                              \
     X(WRITE_BODY_BYTES, GAUGE, "hotpath_write_body_bytes", "",                \
       "Memory that bodies being received and decoded hold.")                  \
+    X(WAITING, GAUGE, "hotpath_waiting", "",                                  \
+      "Requests that wait for what becomes of an operation.")                 \
+    X(WAIT_DECIDED, COUNTER, "hotpath_waits_total",                           \
+      "result=\"decided\"",                                                   \
+      "Waits for what becomes of an operation, by how they ended.")           \
+    X(WAIT_OVER, COUNTER, "hotpath_waits_total",                              \
+      "result=\"deadline\"", "")                                              \
+    X(WAIT_FULL, COUNTER, "hotpath_waits_total",                              \
+      "result=\"full\"", "")                                                  \
     X(READ_HIT, COUNTER, "hotpath_read_requests_total",                       \
       "source=\"zone\"", "Read requests by what answered them.")              \
     X(READ_STALE, COUNTER, "hotpath_read_requests_total",                     \

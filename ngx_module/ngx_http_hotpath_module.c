@@ -23,6 +23,7 @@
 #include "ngx_http_hotpath_warm.h"
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_flight.h"
+#include "ngx_http_hotpath_wait.h"
 #include "ngx_http_hotpath_gather.h"
 #include "ngx_http_hotpath_list.h"
 #include "core/hp_cloudevent.h"
@@ -90,6 +91,11 @@ static void ngx_http_hotpath_exit_process(ngx_cycle_t *cycle);
 
 static ngx_conf_num_bounds_t  ngx_http_hotpath_depth_bounds = {
     ngx_conf_check_num_bounds, 1, 1000
+};
+
+
+static ngx_conf_num_bounds_t  ngx_http_hotpath_wait_bounds = {
+    ngx_conf_check_num_bounds, 0, 1000000
 };
 
 
@@ -339,6 +345,13 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_hotpath_main_conf_t, body_memory),
       NULL },
+
+    { ngx_string("hotpath_wait_max"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_main_conf_t, wait_max),
+      &ngx_http_hotpath_wait_bounds },
 
     { ngx_string("hotpath_cloudevents"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
@@ -1313,6 +1326,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
         || ngx_http_hotpath_fleet_init(cf) != NGX_OK
         || ngx_http_hotpath_warm_init(cf, mcf) != NGX_OK
         || ngx_http_hotpath_flight_init(cf) != NGX_OK
+        || ngx_http_hotpath_wait_init(cf) != NGX_OK
         || ngx_http_hotpath_inflight_init(cf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -1362,6 +1376,7 @@ ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
     mcf->publish.replicas = NGX_CONF_UNSET_UINT;
     mcf->publish.duplicate_window = NGX_CONF_UNSET_MSEC;
     mcf->publish.durability = NGX_CONF_UNSET_UINT;
+    mcf->wait_max = NGX_CONF_UNSET;
 
     return mcf;
 }
@@ -1410,6 +1425,7 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
         return "\"durability=sync\" of \"hotpath_stream\" excludes "
                "\"storage=memory\"";
     }
+    ngx_conf_init_value(mcf->wait_max, 4096);
 
     if (mcf->publish.stream.data == NULL) {
         ngx_str_set(&mcf->publish.stream, NGX_HTTP_HOTPATH_DEFAULT_STREAM);
@@ -1810,7 +1826,11 @@ ngx_http_hotpath_init_module(ngx_cycle_t *cycle)
                       "\"hotpath_stream\" is \"process\"");
     }
 
-    return ngx_http_hotpath_flight_prepare(cycle);
+    if (ngx_http_hotpath_flight_prepare(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_hotpath_wait_prepare(cycle);
 }
 
 
@@ -1835,6 +1855,7 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
 
     if (ngx_http_hotpath_gather_start(cycle) != NGX_OK
         || ngx_http_hotpath_flight_start(cycle) != NGX_OK
+        || ngx_http_hotpath_wait_start(cycle, mcf->wait_max) != NGX_OK
         || ngx_http_hotpath_collapse_start(cycle) != NGX_OK
         || ngx_http_hotpath_fetch_start(cycle) != NGX_OK)
     {
@@ -1923,6 +1944,7 @@ ngx_http_hotpath_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_hotpath_flight_stop();
+    ngx_http_hotpath_wait_stop();
 
     if (mcf->client) {
         ngx_http_hotpath_fleet_stop(mcf);

@@ -72,6 +72,7 @@ typedef struct {
     ngx_uint_t                       writes;       /* locations that write */
     ngx_uint_t                       purges;       /* and that purge */
     size_t                           body_memory;  /* a worker's, for bodies */
+    ngx_int_t                        wait_max;     /* waiters in a worker */
 
     /* this worker's */
     ngx_http_hotpath_nats_t         *client;       /* NULL: no NATS */

@@ -18,6 +18,7 @@
 
 #include "ngx_http_hotpath_accept.h"
 #include "ngx_http_hotpath_body.h"
+#include "ngx_http_hotpath_wait.h"
 #include "core/hp_id.h"
 
 #include <openssl/rand.h>
@@ -488,6 +489,7 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     if (mcf->operations && event->key.len) {
         ngx_http_hotpath_idempotency_release(mcf->operations,
                                              event->operation_id);
+        ngx_http_hotpath_wait_wake(event->operation_id);
     }
 
     switch (rc) {
@@ -599,6 +601,8 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
             ngx_http_hotpath_idempotency_release(mcf->operations,
                                                  waiter->operation_id);
         }
+
+        ngx_http_hotpath_wait_wake(waiter->operation_id);
     }
 
     slot = waiter->data;

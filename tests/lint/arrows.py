@@ -71,6 +71,7 @@ ALLOWED = {
     "postgres": ("backend", "metrics", "pgcancel", "pgconf", "pglink"),
     "push": ANY,
     "flight": ("shm", "backend"),
+    "wait": ("shm", "backend", "metrics"),
     "fetch": ANY,
     "list": ANY,
     "param": ANY,
