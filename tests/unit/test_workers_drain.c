@@ -128,6 +128,37 @@ static void test_batch_broken_frame(void **state)
     hpw_batch_free(&batch);
 }
 
+static void test_whole(void **state)
+{
+    hp_event_t events[] = {event(1, 1)};
+    hpw_message_t m;
+    hpw_batch_t batch;
+    uint64_t at;
+
+    (void)state;
+    hpw_batch_init(&batch);
+    assert_int_equal(hpw_gone_whole(&batch, 4, 2), 2);
+    for (at = 3; at <= 6; at++) { /* two of them again */
+        m = message(events, 1, 0, at);
+        hpw_batch_add(&batch, &m);
+    }
+    assert_int_equal(hpw_gone_whole(&batch, 4, 2), 2);
+    assert_int_equal(hpw_gone_whole(&batch, 2, 1), 1);
+    /* 1 was never seen */
+    assert_int_equal(hpw_gone_whole(&batch, 1, 1), 3);
+    m = message(events, 1, 0, 9); /* nor were 7 and 8 */
+    hpw_batch_add(&batch, &m);
+    m = message(events, 1, 0, 10);
+    hpw_batch_add(&batch, &m);
+    assert_int_equal(hpw_gone_whole(&batch, 4, 2), 9);
+    m = message(events, 1, 1, 11); /* cut short */
+    hpw_batch_add(&batch, &m);
+    m = message(events, 1, 0, 12);
+    hpw_batch_add(&batch, &m);
+    assert_int_equal(hpw_gone_whole(&batch, 4, 2), 12);
+    hpw_batch_free(&batch);
+}
+
 static void test_notice(void **state)
 {
     hpw_notice_t notice = {0};
@@ -135,27 +166,29 @@ static void test_notice(void **state)
     int i;
 
     (void)state;
-    hpw_notice_build(&notice, 3, "2026-01-31T12:00:00.5Z", 4711, 90210);
+    hpw_notice_build(&notice, 3, "2026-01-31T12:00:00.5Z", 17, 4711, 90210);
     assert_string_equal(
         hpw_buf_text(&notice.text),
         "{\"partition\":3,\"created\":\"2026-01-31T12:00:00.5Z\","
-        "\"sequence\":4711,\"position\":90210,\"ended\":[]}");
+        "\"whole\":17,\"sequence\":4711,\"position\":90210,\"ended\":[]}");
 
     strcpy(item.code, "22P02");
     hpw_notice_end(&notice, &item);
     item.fate = HPW_FATE_CONFLICT;
     hpw_notice_end(&notice, &item);
-    hpw_notice_build(&notice, 0, "c", 1, 2);
+    hpw_notice_build(&notice, 0, "c", 1, 1, 2);
     assert_string_equal(
         hpw_buf_text(&notice.text),
-        "{\"partition\":0,\"created\":\"c\",\"sequence\":1,\"position\":2,"
+        "{\"partition\":0,\"created\":\"c\",\"whole\":1,\"sequence\":1,"
+        "\"position\":2,"
         "\"ended\":[{\"operation\":\"abababab-abab-abab-abab-abababababab\","
         "\"state\":\"dead\",\"code\":\"22P02\"},"
         "{\"operation\":\"abababab-abab-abab-abab-abababababab\","
         "\"state\":\"conflict\",\"code\":\"payload_mismatch\"}]}");
 
-    for (i = 0; i < 2 * HPW_NOTICE_ENDED; i++)
-        hpw_notice_end(&notice, &item);
+    for (i = 2; i < 2 * HPW_NOTICE_ENDED; i++)
+        assert_int_equal(hpw_notice_end(&notice, &item),
+                         i < HPW_NOTICE_ENDED ? 0 : -1);
     assert_int_equal(notice.ended_count, HPW_NOTICE_ENDED);
     hpw_buf_free(&notice.text);
 }
@@ -236,6 +269,7 @@ int main(void)
         cmocka_unit_test(test_batch_finds_repeats),
         cmocka_unit_test(test_batch_many),
         cmocka_unit_test(test_batch_broken_frame),
+        cmocka_unit_test(test_whole),
         cmocka_unit_test(test_notice),
         cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_dead_json),

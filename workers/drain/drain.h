@@ -6,6 +6,7 @@
  *   store.c  one transaction; what PostgreSQL refuses is found by halving
  *   dead.c   what cannot be stored -> dead-letter stream
  *   notice.c how far it is -> every nginx and projector
+ *   gone.c   what the stream has lost, so that nobody waits for it
  *   lane.c   the order in which these happen, and when to begin again
  *
  * One thread per partition runs all of them on its own hpw_lane_t; lanes share
@@ -49,6 +50,7 @@ typedef struct {
     char stream[128];
     char consumer[64];
     char created[64]; /* as the broker writes it */
+    uint64_t last;    /* sequence of the stream, when attached */
     char inbox[128];
     natsSubscription *sub; /* NULL: detached */
     uint64_t reconnects;   /* when attached */
@@ -138,6 +140,9 @@ int hpw_store_prepare(hpw_lane_t *lane);
 /* Stores lane->batch and commits. Fates are set, lane->position moved. 0, or
  * -1 where nothing may be acked and the session has to be begun anew. */
 int hpw_store_batch(hpw_lane_t *lane);
+/* Moves the partition to that sequence of the stream attached to, with nothing
+ * to be stored; empty_us: when it was seen empty, or 0. 0, or -1 as above. */
+int hpw_store_passed(hpw_lane_t *lane, uint64_t sequence, int64_t empty_us);
 void hpw_store_free(hpw_store_t *store);
 
 /* dead.c */
@@ -168,11 +173,37 @@ typedef struct {
     hpw_buf_t text;
 } hpw_notice_t;
 
-void hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item);
+/* 0, or -1: there are too many to name this one. */
+int hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item);
 /* Writes it into notice->text, as framing.md has it. Pure. */
 void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
-                      uint64_t sequence, int64_t position);
+                      uint64_t whole, uint64_t sequence, int64_t position);
 void hpw_notice_publish(hpw_lane_t *lane);
+
+/* gone.c */
+
+typedef struct {
+    int64_t at_us;      /* when the stream was looked at; 0: not lately */
+    int64_t written_ms; /* when it was written down to be empty; 0: not yet */
+    uint64_t last;      /* sequence */
+    uint64_t before;    /* all up to it is not in the stream */
+    int empty;
+} hpw_gone_t;
+
+typedef enum {
+    HPW_GONE_NOTHING,
+    HPW_GONE_PASSED,  /* the position was moved */
+    HPW_GONE_STREAM,  /* another stream has that name now: attach again */
+    HPW_GONE_SESSION, /* the session is lost */
+} hpw_gone_verdict_t;
+
+/* Looks after an idle lane's stream; at most once a second. */
+int hpw_gone_look(hpw_lane_t *lane);
+
+/* From where on every sequence up to the batch's last was seen, with all up to
+ * sequence, and from whole on, seen before. Pure. */
+uint64_t hpw_gone_whole(const hpw_batch_t *batch, uint64_t sequence,
+                        uint64_t whole);
 
 /* lane.c */
 
@@ -196,6 +227,7 @@ typedef struct {
     _Atomic uint64_t commit_us; /* from BEGIN to the answer to COMMIT */
     _Atomic uint64_t retries;   /* batches given up and begun anew */
     _Atomic uint64_t stream_losses;
+    _Atomic uint64_t passed;  /* messages that were gone before they came */
     _Atomic uint64_t pending; /* messages in the stream not fetched yet */
     _Atomic int64_t position;
     _Atomic uint64_t sequence;
@@ -215,8 +247,11 @@ struct hpw_lane_s {
     hpw_notice_t notice;
     int64_t position;  /* last one given out and committed */
     uint64_t sequence; /* all up to it is committed */
-    int64_t asked_ms;  /* last time the session was used */
-    int64_t made_ms;   /* last time the daily tables were seen to */
+    uint64_t whole;    /* and from here on all of them were seen, and their
+                          ends told */
+    hpw_gone_t gone;
+    int64_t asked_ms; /* last time the session was used */
+    int64_t made_ms;  /* last time the daily tables were seen to */
 };
 
 const char *hpw_lane_state_name(int state);

@@ -135,10 +135,22 @@ static int hpw_lane_where(hpw_lane_t *lane)
                 hpw_s("now", lane->pull.created),
                 hpw_i("last_sequence", (int64_t)lane->sequence));
     }
-    if (lost)
-        lane->sequence = 0;
     PQclear(result);
-    return 0;
+    /* it went back: what its last messages were is not known any more */
+    if (!lost && lane->pull.last < lane->sequence) {
+        lost = 1;
+        lane->counters.stream_losses++;
+        hpw_log(HPW_LOG_ERROR, "the stream has lost its last messages",
+                hpw_i("partition", lane->partition),
+                hpw_i("last_sequence", (int64_t)lane->sequence),
+                hpw_i("now", (int64_t)lane->pull.last));
+        lane->sequence = lane->pull.last;
+    } else if (lost) {
+        lane->sequence = 0;
+    }
+    lane->whole = lane->sequence + 1; /* what was told before is not known */
+    lane->gone = (hpw_gone_t){0};
+    return lost ? hpw_store_passed(lane, lane->sequence, 0) : 0;
 }
 
 /* Attaches to the stream, trying again while the session lives. 0 or -1. */
@@ -219,14 +231,16 @@ static void hpw_lane_count(hpw_lane_t *lane, uint64_t commit_us)
     hpw_lane_counters_t *counters = &lane->counters;
     const hpw_batch_t *batch = &lane->batch;
     uint64_t fates[4] = {0};
-    int i;
+    int i, unnamed = 0;
 
     for (i = 0; i < batch->item_count; i++) {
         fates[batch->items[i].fate]++;
         if (batch->items[i].fate == HPW_FATE_CONFLICT ||
             batch->items[i].fate == HPW_FATE_DEAD)
-            hpw_notice_end(&lane->notice, &batch->items[i]);
+            unnamed |= hpw_notice_end(&lane->notice, &batch->items[i]);
     }
+    if (unnamed)
+        lane->whole = lane->sequence + 1;
     counters->batches++;
     counters->messages += (uint64_t)batch->message_count;
     counters->events += (uint64_t)batch->item_count;
@@ -239,11 +253,32 @@ static void hpw_lane_count(hpw_lane_t *lane, uint64_t commit_us)
     counters->sequence = lane->sequence;
 }
 
+/* What came before this batch and never came shows by its numbers. */
+static void hpw_lane_whole(hpw_lane_t *lane, uint64_t before)
+{
+    uint64_t missing = lane->sequence - before;
+    int i;
+
+    for (i = 0; i < lane->batch.message_count; i++)
+        missing -= lane->batch.messages[i].sequence > before && missing > 0;
+    lane->whole = hpw_gone_whole(&lane->batch, before, lane->whole);
+    if (missing == 0)
+        return;
+    lane->counters.passed += missing;
+    hpw_log(HPW_LOG_ERROR, "messages are gone from the stream, not stored",
+            hpw_i("partition", lane->partition),
+            hpw_i("after", (int64_t)before),
+            hpw_i("up_to", (int64_t)lane->sequence),
+            hpw_i("messages", (int64_t)missing));
+}
+
 static int hpw_lane_commit(hpw_lane_t *lane)
 {
     int64_t begun_us = hpw_unix_us(), took_us;
+    uint64_t before = lane->sequence;
     int i;
 
+    lane->gone.at_us = 0;
     if (hpw_store_batch(lane) != 0) {
         lane->counters.retries++;
         return -1;
@@ -253,6 +288,7 @@ static int hpw_lane_commit(hpw_lane_t *lane)
     /* committed: from here on a crash costs a repeat and nothing else */
     for (i = 0; i < lane->batch.message_count; i++)
         hpw_pull_ack(&lane->pull, &lane->batch.messages[i]);
+    hpw_lane_whole(lane, before);
     hpw_lane_count(lane, took_us > 0 ? (uint64_t)took_us : 0);
     hpw_notice_publish(lane);
     return 0;
@@ -262,6 +298,7 @@ static int hpw_lane_commit(hpw_lane_t *lane)
 static void hpw_lane_hold(hpw_lane_t *lane, hpw_backoff_t *backoff)
 {
     int64_t idle_ms = lane->settings->lease_ms / 4;
+    int verdict;
 
     while (!hpw_stopping()) {
         if (lane->pull.sub == NULL && hpw_lane_attach(lane) != 0)
@@ -286,7 +323,16 @@ static void hpw_lane_hold(hpw_lane_t *lane, hpw_backoff_t *backoff)
         } else if (hpw_monotonic_ms() - lane->asked_ms >= idle_ms) {
             lane->asked_ms = hpw_monotonic_ms();
         }
-        if (hpw_monotonic_ms() - lane->notice.sent_ms >= HPW_NOTICE_MS)
+        if (hpw_monotonic_ms() - lane->notice.sent_ms < HPW_NOTICE_MS)
+            continue;
+        verdict = hpw_gone_look(lane);
+        if (verdict == HPW_GONE_SESSION) {
+            hpw_lane_error(lane, "session lost");
+            return;
+        }
+        if (verdict == HPW_GONE_STREAM)
+            hpw_pull_detach(&lane->pull);
+        else
             hpw_notice_publish(lane);
     }
 }

@@ -102,6 +102,9 @@ static void hpw_drain_metrics(hpw_buf_t *out, void *data)
               "Batches given up without commit and fetched again.", retries)
     HPW_COUNT("hotpath_drain_stream_losses_total",
               "Times that a stream was found to be another one.", stream_losses)
+    HPW_COUNT("hotpath_drain_passed_messages_total",
+              "Messages that were gone from the stream before they came.",
+              passed)
     HPW_EACH("hotpath_drain_commit_seconds_sum", "counter",
              "Time from BEGIN to the answer to COMMIT.", "%.6f",
              (double)c->commit_us / 1e6)

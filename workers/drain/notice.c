@@ -3,7 +3,8 @@
  *
  * Core NATS, so nobody is waited for and a lost notice is repaired by the next
  * one, at most a second later. Operations that ended otherwise than processed
- * are named once, as many as fit; who missed them asks PostgreSQL.
+ * are named once, as many as fit; "whole" says from where on all of them were
+ * named: who missed a notice, or asks for what lies before, asks PostgreSQL.
  *
  * Runs on the lane's thread, after the commit and the acks. Must never be sent
  * before the commit. Format: schemas/framing.md, "Commit notice".
@@ -14,20 +15,21 @@
 
 #include "hp_id.h"
 
-void hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item)
+int hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item)
 {
     hpw_ended_t *ended;
 
     if (notice->ended_count == HPW_NOTICE_ENDED)
-        return;
+        return -1;
     ended = &notice->ended[notice->ended_count++];
     memcpy(ended->operation_id, item->event.operation_id, HP_UUID_SIZE);
     memcpy(ended->code, item->code, sizeof(ended->code));
     ended->dead = item->fate == HPW_FATE_DEAD;
+    return 0;
 }
 
 void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
-                      uint64_t sequence, int64_t position)
+                      uint64_t whole, uint64_t sequence, int64_t position)
 {
     char operation[HP_UUID_TEXT + 1] = "";
     const hpw_ended_t *ended;
@@ -35,10 +37,10 @@ void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
 
     notice->text.len = 0;
     hpw_buf_printf(&notice->text,
-                   "{\"partition\":%d,\"created\":\"%s\",\"sequence\":%llu,"
-                   "\"position\":%lld,\"ended\":[",
-                   partition, created, (unsigned long long)sequence,
-                   (long long)position);
+                   "{\"partition\":%d,\"created\":\"%s\",\"whole\":%llu,"
+                   "\"sequence\":%llu,\"position\":%lld,\"ended\":[",
+                   partition, created, (unsigned long long)whole,
+                   (unsigned long long)sequence, (long long)position);
     for (i = 0; i < notice->ended_count; i++) {
         ended = &notice->ended[i];
         hp_uuid_format(operation, ended->operation_id);
@@ -56,7 +58,7 @@ void hpw_notice_publish(hpw_lane_t *lane)
     hpw_notice_t *notice = &lane->notice;
     char subject[128];
 
-    hpw_notice_build(notice, lane->partition, lane->pull.created,
+    hpw_notice_build(notice, lane->partition, lane->pull.created, lane->whole,
                      lane->sequence, lane->position);
     snprintf(subject, sizeof(subject), "%s.committed.%d",
              lane->settings->common.subject_prefix, lane->partition);

@@ -108,7 +108,7 @@ int hpw_pull_attach(hpw_pull_t *pull, const hpw_drain_settings_t *settings,
                     int partition, hpw_js_error_t *error)
 {
     const hpw_common_t *common = &settings->common;
-    const cJSON *created;
+    const cJSON *created, *last;
     cJSON *info, *definition;
     char call[256], path[4200];
     natsInbox *inbox = NULL;
@@ -126,6 +126,9 @@ int hpw_pull_attach(hpw_pull_t *pull, const hpw_drain_settings_t *settings,
     created = cJSON_GetObjectItemCaseSensitive(info, "created");
     snprintf(pull->created, sizeof(pull->created), "%s",
              cJSON_IsString(created) ? created->valuestring : "");
+    last = cJSON_GetObjectItemCaseSensitive(
+        cJSON_GetObjectItemCaseSensitive(info, "state"), "last_seq");
+    pull->last = cJSON_IsNumber(last) ? (uint64_t)last->valuedouble : 0;
     cJSON_Delete(info);
     if (pull->created[0] == 0)
         return hpw_pull_fail(pull, error, "the stream has no creation time");

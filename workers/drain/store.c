@@ -73,8 +73,14 @@ static const char hpw_sql_dead[] =
 /* The old position is asked for as well: should two lanes ever believe to
  * hold one partition, the second commit fails here. */
 static const char hpw_sql_advance[] =
-    "UPDATE hotpath.partitions SET last_position = $2::bigint,"
-    " last_sequence = $3::bigint, stream_created = $4, updated_at = now()"
+    "UPDATE hotpath.partitions SET last_sequence = $2::bigint,"
+    " stream_created = $3, updated_at = now(), last_position = $4::bigint"
+    " WHERE partition = $1::integer AND last_position = $5::bigint";
+
+static const char hpw_sql_passed[] =
+    "UPDATE hotpath.partitions SET last_sequence = $2::bigint,"
+    " stream_created = $3, updated_at = now(),"
+    " empty_at = coalesce(to_timestamp($4::bigint / 1e6), empty_at)"
     " WHERE partition = $1::integer AND last_position = $5::bigint";
 
 int hpw_store_prepare(hpw_lane_t *lane)
@@ -82,11 +88,10 @@ int hpw_store_prepare(hpw_lane_t *lane)
     static const struct {
         const char *name;
         const char *sql;
-    } statements[] = {{"careful", hpw_sql_careful},
-                      {"known", hpw_sql_known},
-                      {"conflicts", hpw_sql_conflicts},
-                      {"dead", hpw_sql_dead},
-                      {"advance", hpw_sql_advance}};
+    } statements[] = {
+        {"careful", hpw_sql_careful},     {"known", hpw_sql_known},
+        {"conflicts", hpw_sql_conflicts}, {"dead", hpw_sql_dead},
+        {"advance", hpw_sql_advance},     {"passed", hpw_sql_passed}};
     size_t i;
 
     /* every statement here goes by primary key; a plan made while the tables
@@ -389,26 +394,27 @@ static int hpw_store_rest(hpw_lane_t *lane)
     return result ? 0 : -1;
 }
 
-static int hpw_store_advance(hpw_lane_t *lane, int64_t position)
+/* One of the two statements that move the partition; value is the position, or
+ * when the stream was seen empty (0: it was not). */
+static int hpw_store_move(hpw_lane_t *lane, const char *statement,
+                          int64_t value, uint64_t sequence)
 {
-    char partition[16], now[24], sequence[24], before[24];
+    char partition[16], number[24], last[24], before[24];
+    int passed = strcmp(statement, "passed") == 0;
     hpw_param_t params[5];
     PGresult *result;
-    uint64_t last = lane->batch.last_sequence;
     int moved;
 
-    if (last < lane->sequence)
-        last = lane->sequence; /* nothing but repeats of older messages */
     snprintf(partition, sizeof(partition), "%d", lane->partition);
-    snprintf(now, sizeof(now), "%lld", (long long)position);
-    snprintf(sequence, sizeof(sequence), "%llu", (unsigned long long)last);
+    snprintf(number, sizeof(number), "%lld", (long long)value);
+    snprintf(last, sizeof(last), "%llu", (unsigned long long)sequence);
     snprintf(before, sizeof(before), "%lld", (long long)lane->position);
     params[0] = hpw_param_text(partition);
-    params[1] = hpw_param_text(now);
-    params[2] = hpw_param_text(sequence);
-    params[3] = hpw_param_text(lane->pull.created);
+    params[1] = hpw_param_text(last);
+    params[2] = hpw_param_text(lane->pull.created);
+    params[3] = hpw_param_text(passed && value == 0 ? NULL : number);
     params[4] = hpw_param_text(before);
-    result = hpw_db_prepared(&lane->db, "advance", 5, params, 0);
+    result = hpw_db_prepared(&lane->db, statement, 5, params, 0);
     if (result == NULL)
         return -1;
     moved = strcmp(PQcmdTuples(result), "1") == 0;
@@ -419,6 +425,20 @@ static int hpw_store_advance(hpw_lane_t *lane, int64_t position)
         return -1;
     }
     return 0;
+}
+
+int hpw_store_passed(hpw_lane_t *lane, uint64_t sequence, int64_t empty_us)
+{
+    return hpw_store_move(lane, "passed", empty_us, sequence);
+}
+
+static int hpw_store_advance(hpw_lane_t *lane, int64_t position)
+{
+    uint64_t last = lane->batch.last_sequence;
+
+    if (last < lane->sequence)
+        last = lane->sequence; /* nothing but repeats of older messages */
+    return hpw_store_move(lane, "advance", position, last);
 }
 
 typedef enum { HPW_STORE_BOLD, HPW_STORE_CAREFUL, HPW_STORE_HALVES } hpw_way_t;
