@@ -55,6 +55,10 @@
       "The operation id is not a UUID")                                       \
     X(OPERATION_UNKNOWN, "operation_unknown", 404, 0,                         \
       "No such operation is known")                                           \
+    X(OPERATION_DEAD, "operation_dead", 422, 0,                               \
+      "The event was accepted, and the database refused it")                  \
+    X(OPERATION_LOST, "operation_lost", 503, 1,                               \
+      "The event was accepted and is lost; send it again with its key")       \
     X(READ_KEY_INVALID, "read_key_invalid", 400, 0,                           \
       "The key must be 1 to 1024 bytes of UTF-8 without NUL")                  \
     X(PARAMETER_REQUIRED, "parameter_required", 400, 0,                       \

@@ -99,6 +99,7 @@ typedef struct {
     unsigned                            sent:1;  /* at least once */
     unsigned                            flying:1;    /* counts in in_flight */
     unsigned                            repeated:1;
+    unsigned                            anew:1;  /* no repeat of anything */
 } ngx_http_hotpath_group_t;
 
 

@@ -21,7 +21,7 @@
 
 
 #define NGX_HTTP_HOTPATH_IDEMPOTENCY_MAGIC    0x3154504d49544f48ULL
-#define NGX_HTTP_HOTPATH_IDEMPOTENCY_LAYOUT   1
+#define NGX_HTTP_HOTPATH_IDEMPOTENCY_LAYOUT   2
 #define NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES  256
 #define NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS     8
 
@@ -47,12 +47,13 @@ typedef struct {
 
 
 /* Written by the one worker that listens, read by all, as a sequence counter
- * around two words: odd while it is being written. */
+ * around three words: odd while it is being written. */
 typedef struct {
     ngx_atomic_t  guard;
     uint64_t      created;
+    uint64_t      whole;         /* from here on to sequence all is committed */
     uint64_t      sequence;
-    u_char        pad[NGX_HTTP_HOTPATH_CACHE_LINE - 3 * 8];
+    u_char        pad[NGX_HTTP_HOTPATH_CACHE_LINE - 4 * 8];
 } ngx_http_hotpath_committed_t;
 
 
@@ -258,6 +259,7 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
     ngx_http_hotpath_entry_t  *bucket, *e;
 
     now_s = ngx_http_hotpath_idempotency_now_s();
+    op->state = NGX_HTTP_HOTPATH_OP_FREE;
 
     bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
     if (bucket == NULL) {
@@ -284,6 +286,9 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
             {
                 goto done;
             }
+
+        } else if (e->state == NGX_HTTP_HOTPATH_OP_LOST) {
+            op->state = NGX_HTTP_HOTPATH_OP_LOST;
 
         } else if (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
             ngx_http_hotpath_idempotency_tell_locked(table, e, op);
@@ -456,8 +461,32 @@ ngx_http_hotpath_idempotency_ended(ngx_http_hotpath_idempotency_t *table,
 
 
 void
+ngx_http_hotpath_idempotency_lost(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE], uint64_t sequence)
+{
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return;
+    }
+
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e && e->state == NGX_HTTP_HOTPATH_OP_ACCEPTED
+        && e->sequence == sequence)
+    {
+        e->state = NGX_HTTP_HOTPATH_OP_LOST;
+    }
+
+    ngx_http_hotpath_unlock(lock);
+}
+
+
+void
 ngx_http_hotpath_idempotency_committed(ngx_http_hotpath_idempotency_t *table,
-    ngx_uint_t partition, uint64_t created, uint64_t sequence)
+    ngx_uint_t partition, uint64_t created, uint64_t whole, uint64_t sequence)
 {
     ngx_http_hotpath_committed_t  *c;
 
@@ -472,6 +501,7 @@ ngx_http_hotpath_idempotency_committed(ngx_http_hotpath_idempotency_t *table,
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 
     __atomic_store_n(&c->created, created, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->whole, whole, __ATOMIC_RELAXED);
     __atomic_store_n(&c->sequence, sequence, __ATOMIC_RELAXED);
 
     __atomic_store_n(&c->guard, (c->guard | 1) + 1, __ATOMIC_RELEASE);
@@ -608,12 +638,14 @@ ngx_http_hotpath_idempotency_tell_locked(
     ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *e,
     ngx_http_hotpath_op_t *op)
 {
-    uint64_t                       created, sequence;
+    uint64_t                       created, whole, sequence;
     ngx_uint_t                     guard;
     ngx_http_hotpath_committed_t  *c;
 
     op->state = e->state;
     op->accepted_us = 0;
+    op->sequence = e->sequence;
+    op->partition = e->partition;
     op->unsure = 0;
 
     if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
@@ -633,6 +665,7 @@ ngx_http_hotpath_idempotency_tell_locked(
 
     guard = __atomic_load_n(&c->guard, __ATOMIC_ACQUIRE);
     created = __atomic_load_n(&c->created, __ATOMIC_RELAXED);
+    whole = __atomic_load_n(&c->whole, __ATOMIC_RELAXED);
     sequence = __atomic_load_n(&c->sequence, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 
@@ -647,6 +680,12 @@ ngx_http_hotpath_idempotency_tell_locked(
         op->unsure = 1;
 
     } else if (sequence >= e->sequence) {
-        op->state = NGX_HTTP_HOTPATH_OP_PROCESSED;
+
+        if (e->sequence >= whole) {
+            op->state = NGX_HTTP_HOTPATH_OP_PROCESSED;
+
+        } else {
+            op->unsure = 1;
+        }
     }
 }

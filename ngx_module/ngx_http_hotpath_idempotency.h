@@ -26,7 +26,8 @@ typedef enum {
     NGX_HTTP_HOTPATH_OP_ACCEPTED,    /* acknowledged by the broker */
     NGX_HTTP_HOTPATH_OP_PROCESSED,   /* committed; only given out, not kept */
     NGX_HTTP_HOTPATH_OP_DEAD,        /* dead-lettered by the drain */
-    NGX_HTTP_HOTPATH_OP_CONFLICT     /* committed; another payload was seen */
+    NGX_HTTP_HOTPATH_OP_CONFLICT,    /* committed; another payload was seen */
+    NGX_HTTP_HOTPATH_OP_LOST         /* gone after it was acknowledged */
 } ngx_http_hotpath_op_e;
 
 
@@ -34,8 +35,11 @@ typedef enum {
 typedef struct {
     ngx_http_hotpath_op_e  state;
     int64_t                accepted_us;  /* since 1970 */
-    unsigned               unsure:1;     /* accepted by a stream that is not
-                                            the one whose commits are heard */
+    uint64_t               sequence;     /* accepted: of its message */
+    ngx_uint_t             partition;    /* and where */
+    unsigned               unsure:1;     /* accepted, and what is heard of
+                                            commits does not say more: another
+                                            stream's, or not of all messages */
 } ngx_http_hotpath_op_t;
 
 
@@ -49,7 +53,9 @@ char *ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
  * claimed, to be settled by _accept() or _release(). NGX_DONE: accepted
  * before, *op is filled. NGX_AGAIN: in flight under another request.
  * NGX_DECLINED: known with another fingerprint. NGX_BUSY: not to be kept (no
- * room or lock): go on without, the next layers do not forget.
+ * room or lock): go on without, the next layers do not forget. With NGX_OK,
+ * op->state is OP_LOST where it was accepted before and lost: the broker may
+ * still take it for a repeat, so it needs another message id.
  */
 ngx_int_t ngx_http_hotpath_idempotency_claim(
     ngx_http_hotpath_idempotency_t *table,
@@ -73,10 +79,17 @@ ngx_int_t ngx_http_hotpath_idempotency_find(
     ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
     ngx_http_hotpath_op_t *op);
 
-/* From a commit notice: everything up to sequence is in Postgres. */
+/* It was accepted under that sequence and nobody will ever store it: the next
+ * request may try again. */
+void ngx_http_hotpath_idempotency_lost(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
+    uint64_t sequence);
+
+/* From a commit notice: everything from whole to sequence is in Postgres, and
+ * what ended otherwise than processed was named. */
 void ngx_http_hotpath_idempotency_committed(
     ngx_http_hotpath_idempotency_t *table, ngx_uint_t partition,
-    uint64_t created, uint64_t sequence);
+    uint64_t created, uint64_t whole, uint64_t sequence);
 
 /* From a commit notice: this one ended otherwise than processed. */
 void ngx_http_hotpath_idempotency_ended(

@@ -35,6 +35,10 @@
       "Write requests with an array of events.")                              \
     X(WRITE_BODY_BYTES, GAUGE, "hotpath_write_body_bytes", "",                \
       "Memory that bodies being received and decoded hold.")                  \
+    X(OPERATIONS_LOST, COUNTER, "hotpath_operations_lost_total", "",          \
+      "Accepted operations that were found to be lost.")                      \
+    X(FOLLOW_ASKED, COUNTER, "hotpath_status_questions_total", "",            \
+      "Questions to Postgres, what has become of an operation.")              \
     X(WAITING, GAUGE, "hotpath_waiting", "",                                  \
       "Requests that wait for what becomes of an operation.")                 \
     X(WAIT_DECIDED, COUNTER, "hotpath_waits_total",                           \

@@ -23,6 +23,7 @@
 #include "ngx_http_hotpath_warm.h"
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_flight.h"
+#include "ngx_http_hotpath_follow.h"
 #include "ngx_http_hotpath_wait.h"
 #include "ngx_http_hotpath_gather.h"
 #include "ngx_http_hotpath_list.h"
@@ -34,13 +35,6 @@
 #define NGX_HTTP_HOTPATH_DEFAULT_SUBJECT  "hotpath"
 
 #define NGX_HTTP_HOTPATH_BATCH_SIZE_MAX   (64 * 1024 * 1024)
-
-#define NGX_HTTP_HOTPATH_STATUS_SQL                                           \
-    "SELECT CASE state WHEN 2 THEN 'dead' ELSE 'processed' END,"              \
-    " (extract(epoch FROM accepted_at) * 1000000)::bigint,"                   \
-    " coalesce(code, ''), conflicts > 0"                                      \
-    " FROM hotpath.operations WHERE operation_id = $1::uuid"
-
 
 static ngx_int_t ngx_http_hotpath_preaccess_handler(ngx_http_request_t *r);
 static ngx_array_t *ngx_http_hotpath_trusted(ngx_http_request_t *r);
@@ -386,6 +380,20 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       ngx_conf_set_flag_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_hotpath_loc_conf_t, schemas.required),
+      NULL },
+
+    { ngx_string("hotpath_status_wait"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, status_wait),
+      NULL },
+
+    { ngx_string("hotpath_respond_sync"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, respond_sync),
       NULL },
 
     { ngx_string("hotpath_status"),
@@ -1312,7 +1320,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
     *h = ngx_http_hotpath_preaccess_handler;
 
     if (mcf->postgres) {
-        ngx_str_set(&sql, NGX_HTTP_HOTPATH_STATUS_SQL);
+        ngx_str_set(&sql, NGX_HTTP_HOTPATH_FOLLOW_SQL);
 
         mcf->status = ngx_http_hotpath_postgres_statement(cf, mcf->postgres,
                                                           &sql);
@@ -1425,6 +1433,7 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
         return "\"durability=sync\" of \"hotpath_stream\" excludes "
                "\"storage=memory\"";
     }
+
     ngx_conf_init_value(mcf->wait_max, 4096);
 
     if (mcf->publish.stream.data == NULL) {
@@ -1478,6 +1487,8 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->cloudevents = NGX_CONF_UNSET;
     lcf->batch_max = NGX_CONF_UNSET;
     lcf->batch_size = NGX_CONF_UNSET_SIZE;
+    lcf->respond_sync = NGX_CONF_UNSET_MSEC;
+    lcf->status_wait = NGX_CONF_UNSET_MSEC;
     lcf->schemas.required = NGX_CONF_UNSET;
     lcf->rules.ttl = NGX_CONF_UNSET_MSEC;
     lcf->rules.negative_ttl = NGX_CONF_UNSET_MSEC;
@@ -1519,6 +1530,8 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->cloudevents, prev->cloudevents, 1);
     ngx_conf_merge_value(conf->batch_max, prev->batch_max, 1000);
     ngx_conf_merge_size_value(conf->batch_size, prev->batch_size, 1048576);
+    ngx_conf_merge_msec_value(conf->respond_sync, prev->respond_sync, 0);
+    ngx_conf_merge_msec_value(conf->status_wait, prev->status_wait, 30000);
 
     ngx_http_hotpath_schema_merge(&prev->schemas, &conf->schemas);
 

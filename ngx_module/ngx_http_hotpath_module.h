@@ -98,6 +98,10 @@ typedef struct {
     ngx_int_t                        batch_max;    /* events; 0: no arrays */
     size_t                           batch_size;
     ngx_http_hotpath_schemas_t       schemas;
+    ngx_msec_t                       respond_sync; /* 0: never waited for */
+
+    /* hotpath_status */
+    ngx_msec_t                       status_wait;  /* the longest wait */
 
     /* hotpath_read */
     ngx_http_hotpath_model_t        *model;

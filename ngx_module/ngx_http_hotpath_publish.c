@@ -200,7 +200,8 @@ ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
 
 ngx_int_t
 ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
-    hp_event_t *event, void *data, ngx_http_hotpath_waiter_t **waiter)
+    hp_event_t *event, ngx_uint_t anew, void *data,
+    ngx_http_hotpath_waiter_t **waiter)
 {
     size_t                         size;
     ngx_http_hotpath_group_t      *group;
@@ -243,6 +244,8 @@ ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
         return NGX_BUSY;
     }
 
+    group->anew |= anew;
+
     if (!p->flush.posted) {
         ngx_post_event(&p->flush, &ngx_posted_events);
     }
@@ -250,6 +253,20 @@ ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
     *waiter = w;
 
     return NGX_OK;
+}
+
+
+uint64_t
+ngx_http_hotpath_publish_looked(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
+    ngx_msec_t *age_ms)
+{
+    if (n >= p->conf->partitions) {
+        return 0;
+    }
+
+    *age_ms = ngx_current_msec - p->partitions[n].stream.looked;
+
+    return p->partitions[n].stream.created;
 }
 
 
@@ -425,7 +442,7 @@ ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
 
     p = ngx_cpymem(lines, "Nats-Msg-Id: ", sizeof("Nats-Msg-Id: ") - 1);
 
-    if (group->events == 1) {
+    if (group->events == 1 && !group->anew) {
         /* the same through whichever instance: the broker recognises it */
         w = group->waiters;
         hp_hex((char *) p, w->operation_id, HP_UUID_SIZE);

@@ -53,11 +53,17 @@ void ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *publish);
  * Copies the event into its partition's group. NGX_OK: *waiter is set and the
  * handler will be called exactly once, later. NGX_DECLINED: no broker.
  * NGX_ABORT: the partition's stream is not there, or not fit. NGX_BUSY: the
- * queue is full. NGX_ERROR: the event is larger than a message may be.
+ * queue is full. NGX_ERROR: the event is larger than a message may be. With
+ * anew the broker will not take it for a repeat of an earlier one.
  */
 ngx_int_t ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *publish,
-    ngx_uint_t partition, hp_event_t *event, void *data,
+    ngx_uint_t partition, hp_event_t *event, ngx_uint_t anew, void *data,
     ngx_http_hotpath_waiter_t **waiter);
+
+/* The stream of a partition as it was when it was last asked for, 0 where it is
+ * not known; and when that was, in milliseconds before now. */
+uint64_t ngx_http_hotpath_publish_looked(ngx_http_hotpath_publish_t *publish,
+    ngx_uint_t partition, ngx_msec_t *age_ms);
 
 typedef struct {
     ngx_uint_t  connected;     /* 1: the broker answers */

@@ -7,6 +7,7 @@
  * committed and name what ended otherwise. Core NATS delivers at most once, so
  * pushes are numbered: after a gap, and after any loss of the connection, the
  * zones are distrusted, and each entry is revalidated before it is used again.
+ * Who waits for an operation is woken, in every worker.
  * Owns nothing but the positions of the lanes it heard of; runs in the event
  * loop with no lock held but the zone's own. Frames: schemas/framing.md; test:
  * tests/integration/test_push.py, tests/faults/test_broker.py.
@@ -16,6 +17,7 @@
 #include "ngx_http_hotpath_module.h"
 #include "ngx_http_hotpath_fetch.h"
 #include "ngx_http_hotpath_list.h"
+#include "ngx_http_hotpath_wait.h"
 #include "core/hp_frame.h"
 #include "core/hp_id.h"
 #include "core/hp_json.h"
@@ -35,11 +37,19 @@ typedef struct {
 } ngx_http_hotpath_lane_t;
 
 
+/* What was heard of one partition. */
+typedef struct {
+    uint64_t    created;       /* its stream; 0: nothing yet */
+    uint64_t    floor;         /* before it, notices were not heard */
+} ngx_http_hotpath_heard_t;
+
+
 typedef struct {
     ngx_http_hotpath_main_conf_t  *mcf;
     ngx_str_t                      pushes;
     ngx_str_t                      notices;
     ngx_http_hotpath_lane_t        lanes[NGX_HTTP_HOTPATH_LANES];
+    ngx_http_hotpath_heard_t       heard[NGX_HTTP_HOTPATH_PARTITIONS_MAX];
 } ngx_http_hotpath_listener_t;
 
 
@@ -52,6 +62,9 @@ static void ngx_http_hotpath_push_distrust(
     ngx_http_hotpath_listener_t *listener);
 static void ngx_http_hotpath_push_state(void *data, ngx_uint_t up);
 static void ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op);
+static void ngx_http_hotpath_push_moved(
+    ngx_http_hotpath_listener_t *listener, ngx_uint_t partition,
+    uint64_t created, uint64_t whole, uint64_t after, uint64_t sequence);
 static void ngx_http_hotpath_push_ended(ngx_http_hotpath_main_conf_t *mcf,
     hp_str_t text);
 
@@ -87,16 +100,20 @@ ngx_http_hotpath_push_start(ngx_cycle_t *cycle,
     if (mcf->models.nelts) {
         if (ngx_http_hotpath_nats_subscribe(mcf->client, &listener->pushes,
                                      ngx_http_hotpath_push_message, listener)
-            != NGX_OK
-            || ngx_http_hotpath_nats_on_state(mcf->client,
-                                       ngx_http_hotpath_push_state, listener)
-               != NGX_OK)
+            != NGX_OK)
         {
             return NGX_ERROR;
         }
     }
 
-    if (mcf->operations) {
+    if (ngx_http_hotpath_nats_on_state(mcf->client,
+                                       ngx_http_hotpath_push_state, listener)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->operations || mcf->status) {
         return ngx_http_hotpath_nats_subscribe(mcf->client,
                                        &listener->notices,
                                        ngx_http_hotpath_push_notice, listener);
@@ -301,6 +318,7 @@ ngx_http_hotpath_push_state(void *data, ngx_uint_t up)
     ngx_http_hotpath_push_distrust(listener);
 
     ngx_memzero(listener->lanes, sizeof(listener->lanes));
+    ngx_memzero(listener->heard, sizeof(listener->heard));
 
     ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_PUSH_LISTENING] = up;
 }
@@ -313,12 +331,14 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
 
     static const hp_str_t  name_partition = HP_STR("partition");
     static const hp_str_t  name_created = HP_STR("created");
+    static const hp_str_t  name_whole = HP_STR("whole");
+    static const hp_str_t  name_after = HP_STR("after");
     static const hp_str_t  name_sequence = HP_STR("sequence");
     static const hp_str_t  name_ended = HP_STR("ended");
 
     int              is_string;
     size_t           offset;
-    ngx_int_t        partition, sequence;
+    ngx_int_t        partition, whole, after, sequence;
     hp_json_slice_t  value, created;
 
     if (hp_json_check(op->payload, 8, &offset) != HP_JSON_OK
@@ -335,7 +355,21 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
 
     sequence = ngx_atoi((u_char *) value.raw.data, value.raw.len);
 
-    if (partition == NGX_ERROR || sequence == NGX_ERROR
+    whole = 1;
+
+    if (hp_json_member(op->payload, name_whole, &value, &is_string)) {
+        whole = ngx_atoi((u_char *) value.raw.data, value.raw.len);
+    }
+
+    after = 0;
+
+    if (hp_json_member(op->payload, name_after, &value, &is_string)) {
+        after = ngx_atoi((u_char *) value.raw.data, value.raw.len);
+    }
+
+    if (partition == NGX_ERROR || sequence == NGX_ERROR || whole == NGX_ERROR
+        || after == NGX_ERROR
+        || partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX
         || !hp_json_member(op->payload, name_created, &created, &is_string)
         || !is_string)
     {
@@ -344,16 +378,16 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
 
     /* those that ended otherwise first: never "processed" in between */
 
-    if (hp_json_member(op->payload, name_ended, &value, &is_string)
+    if (listener->mcf->operations
+        && hp_json_member(op->payload, name_ended, &value, &is_string)
         && value.raw.len > 2)
     {
         ngx_http_hotpath_push_ended(listener->mcf, value.raw);
     }
 
-    ngx_http_hotpath_idempotency_committed(listener->mcf->operations,
-                             partition,
+    ngx_http_hotpath_push_moved(listener, partition,
                              ngx_http_hotpath_stream_created(created.raw),
-                             sequence);
+                             whole, after, sequence);
     return;
 
 broken:
@@ -361,6 +395,38 @@ broken:
     ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                   "hotpath: a commit notice on \"%*s\" is broken",
                   op->subject.len, op->subject.data);
+}
+
+
+/* The notices before the first one that was heard may have named operations
+ * that ended otherwise: of what was committed then, Postgres is asked. */
+
+static void
+ngx_http_hotpath_push_moved(ngx_http_hotpath_listener_t *listener,
+    ngx_uint_t partition, uint64_t created, uint64_t whole, uint64_t after,
+    uint64_t sequence)
+{
+    ngx_uint_t                 another;
+    ngx_http_hotpath_heard_t  *heard;
+
+    heard = &listener->heard[partition];
+    another = (heard->created != created);
+
+    if (another) {
+        heard->created = created;
+        heard->floor = after + 1;
+    }
+
+    ngx_http_hotpath_wait_mark(partition, after, sequence, another);
+
+    if (listener->mcf->operations) {
+        ngx_http_hotpath_idempotency_committed(listener->mcf->operations,
+                                               partition, created,
+                                               ngx_max(whole, heard->floor),
+                                               sequence);
+    }
+
+    ngx_http_hotpath_wait_moved(partition, sequence, another);
 }
 
 
@@ -396,6 +462,7 @@ ngx_http_hotpath_push_ended(ngx_http_hotpath_main_conf_t *mcf, hp_str_t text)
 
         if (hp_uuid_parse(id, value) == 0) {
             ngx_http_hotpath_idempotency_ended(mcf->operations, id, op);
+            ngx_http_hotpath_wait_wake(id);
         }
     }
 

@@ -5,9 +5,9 @@
  * called with it and has accept make events of it; write_submit derives the
  * operation of one, claims it in shared memory and hands it to the publisher;
  * write_outcome is called when its message was acknowledged (or not), and the
- * last one of a request gives the answer. Each event of a batch goes this way
- * for itself. A request that waits owns its slots, one for each event; when
- * the client goes away their waiters are detached, and the outcomes still
+ * last one of a request has result give the answer. Each event of a batch goes
+ * this way for itself. A request that waits owns its slots, one for each event;
+ * when the client goes away their waiters are detached, and the outcomes still
  * settle the claims. Runs in the content phase and in the event loop, with no
  * lock held. Never in here: a 202 before the PubAck, a copy of the body beside
  * the one in the group, two results for one event of a batch, or none. See the
@@ -16,52 +16,11 @@
  */
 
 
-#include "ngx_http_hotpath_accept.h"
 #include "ngx_http_hotpath_body.h"
-#include "ngx_http_hotpath_wait.h"
+#include "ngx_http_hotpath_write.h"
 #include "core/hp_id.h"
 
 #include <openssl/rand.h>
-
-
-typedef struct ngx_http_hotpath_write_s  ngx_http_hotpath_write_t;
-
-
-/* One event of a request, until the answer. */
-typedef struct {
-    ngx_http_hotpath_write_t     *write;
-    ngx_http_hotpath_waiter_t    *waiter;    /* while it is under way */
-    ngx_str_t                     members;   /* of the problem's document */
-    ngx_http_hotpath_problem_e    problem;   /* _N: accepted */
-    uint32_t                      twin;      /* 0, or one more than the number
-                                                of the slot with this very
-                                                event, whose outcome counts */
-    u_char                        id[HP_UUID_SIZE];
-    unsigned                      known:1;   /* id is set */
-    unsigned                      replayed:1;
-} ngx_http_hotpath_slot_t;
-
-
-/* Which operations a batch had before, while it is gone through: a table by
- * the last bytes of the id, where one more than the slot's number stands. */
-typedef struct {
-    uint32_t                      slot;      /* 0: free */
-    u_char                        fingerprint[HP_FINGERPRINT_SIZE];
-} ngx_http_hotpath_seen_t;
-
-
-/* A request; zeroed. */
-struct ngx_http_hotpath_write_s {
-    ngx_http_request_t           *request;
-    ngx_http_hotpath_slot_t      *slots;
-    ngx_uint_t                    nslots;
-    ngx_uint_t                    waiting;   /* slots with a waiter */
-    ngx_http_hotpath_seen_t      *seen;      /* only within write_text */
-    uint32_t                      seen_mask;
-    unsigned                      is_list:1;
-    ngx_http_hotpath_slot_t       one;
-    ngx_http_hotpath_headers_t    headers;
-};
 
 
 static ngx_int_t ngx_http_hotpath_write_encoding(ngx_http_request_t *r,
@@ -76,16 +35,6 @@ static void ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     hp_event_t *event, hp_str_t partition_key);
 static ngx_http_hotpath_seen_t *ngx_http_hotpath_write_seen(
     ngx_http_hotpath_write_t *write, u_char *id);
-static void ngx_http_hotpath_write_refuse(ngx_http_hotpath_slot_t *slot,
-    ngx_http_hotpath_problem_e problem);
-static ngx_int_t ngx_http_hotpath_write_answer(
-    ngx_http_hotpath_write_t *write);
-static ngx_int_t ngx_http_hotpath_write_answer_list(
-    ngx_http_hotpath_write_t *write);
-static u_char *ngx_http_hotpath_write_result(u_char *p,
-    ngx_http_hotpath_slot_t *slot);
-static ngx_int_t ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
-    u_char *id, ngx_uint_t replayed);
 static void ngx_http_hotpath_write_cleanup(void *data);
 
 
@@ -105,6 +54,7 @@ ngx_int_t
 ngx_http_hotpath_write_handler(ngx_http_request_t *r)
 {
     ngx_uint_t                     gzip;
+    hp_prefer_t                    prefer;
     ngx_pool_cleanup_t            *cln;
     ngx_http_hotpath_write_t      *write;
     ngx_http_hotpath_problem_e     problem;
@@ -145,6 +95,19 @@ ngx_http_hotpath_write_handler(ngx_http_request_t *r)
         != NGX_OK)
     {
         goto refuse;
+    }
+
+    if (lcf->respond_sync) {
+        ngx_http_hotpath_follow_prefer(r, &prefer);
+
+        if (prefer.respond_sync) {
+            write->sync_ms = lcf->respond_sync;
+        }
+
+        if (prefer.respond_sync && prefer.wait_s >= 0) {
+            write->sync_ms = ngx_min((ngx_msec_t) prefer.wait_s * 1000,
+                                     lcf->respond_sync);
+        }
     }
 
     gzip = 0;
@@ -284,7 +247,7 @@ ngx_http_hotpath_write_text(ngx_http_request_t *r, void *data,
     write->seen = NULL;
 
     if (write->waiting == 0) {
-        return ngx_http_hotpath_write_answer(write);
+        return ngx_http_hotpath_write_settled(write);
     }
 
     /* notices a client that goes away; nothing else is read meanwhile */
@@ -392,6 +355,8 @@ ngx_http_hotpath_write_event(ngx_http_hotpath_accept_t *accept,
     hp_fingerprint(event.fingerprint, event.type, event.payload);
 
     ngx_memcpy(slot->id, event.operation_id, HP_UUID_SIZE);
+    ngx_memcpy(slot->fingerprint, event.fingerprint,
+               sizeof(slot->fingerprint));
     slot->known = 1;
 
     ngx_http_hotpath_write_submit(slot, &event, partition_key);
@@ -438,6 +403,7 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     /* whether it is new here */
 
     rc = NGX_BUSY;
+    op.state = NGX_HTTP_HOTPATH_OP_FREE;
 
     if (mcf->operations && event->key.len) {
         rc = ngx_http_hotpath_idempotency_claim(mcf->operations,
@@ -473,6 +439,7 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
                              event->operation_id, mcf->publish.partitions);
 
     rc = ngx_http_hotpath_publish_event(mcf->publisher, partition, event,
+                                        op.state == NGX_HTTP_HOTPATH_OP_LOST,
                                         slot, &slot->waiter);
     if (rc == NGX_OK) {
         write->waiting++;
@@ -543,7 +510,7 @@ ngx_http_hotpath_write_seen(ngx_http_hotpath_write_t *write, u_char *id)
 
 /* Settles the slot with a problem. */
 
-static void
+void
 ngx_http_hotpath_write_refuse(ngx_http_hotpath_slot_t *slot,
     ngx_http_hotpath_problem_e problem)
 {
@@ -583,6 +550,7 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 {
     ngx_http_hotpath_main_conf_t *mcf = data;
 
+    ngx_int_t                  rc;
     ngx_connection_t          *c;
     ngx_http_request_t        *r;
     ngx_http_hotpath_slot_t   *slot;
@@ -646,197 +614,14 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 
     ngx_http_set_log_request(c->log, r);
 
-    ngx_http_finalize_request(r, ngx_http_hotpath_write_answer(write));
+    rc = ngx_http_hotpath_write_settled(write);
+
+    if (rc == NGX_DONE) {
+        return;
+    }
+
+    ngx_http_finalize_request(r, rc);
     ngx_http_run_posted_requests(c);
-}
-
-
-/* Every slot is settled. */
-
-static ngx_int_t
-ngx_http_hotpath_write_answer(ngx_http_hotpath_write_t *write)
-{
-    ngx_http_hotpath_slot_t  *slot;
-
-    if (write->is_list) {
-        return ngx_http_hotpath_write_answer_list(write);
-    }
-
-    slot = &write->one;
-
-    return slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N
-           ? ngx_http_hotpath_write_accepted(write->request, slot->id,
-                                             slot->replayed)
-           : ngx_http_hotpath_problem_members(write->request, slot->problem,
-                                              &slot->members);
-}
-
-
-/* 202 with a result for each event; where none was accepted and one may be if
- * it is sent again, the same as a 503. */
-
-static ngx_int_t
-ngx_http_hotpath_write_answer_list(ngx_http_hotpath_write_t *write)
-{
-    u_char                      *p;
-    size_t                       size;
-    ngx_str_t                    results;
-    ngx_uint_t                   i, accepted;
-    ngx_http_hotpath_slot_t     *slot, *first;
-    ngx_http_hotpath_problem_e   retry;
-
-    static ngx_str_t  head = ngx_string(",\"results\":[");
-
-    accepted = 0;
-    retry = NGX_HTTP_HOTPATH_PROBLEM_N;
-    size = head.len + sizeof("]}");
-
-    for (i = 0; i < write->nslots; i++) {
-        slot = &write->slots[i];
-
-        if (slot->twin) {
-            first = &write->slots[slot->twin - 1];
-            slot->replayed = 1;
-
-            if (first->problem == NGX_HTTP_HOTPATH_PROBLEM_N) {
-                ngx_http_hotpath_count(WRITE_REPLAYED);
-
-            } else {
-                ngx_http_hotpath_write_refuse(slot, first->problem);
-            }
-        }
-
-        size += sizeof("{\"operationId\":\"\",\"status\":\"rejected\","
-                       "\"replayed\":true,\"problem\":},") + HP_UUID_TEXT;
-
-        if (slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N) {
-            accepted++;
-            continue;
-        }
-
-        size += ngx_http_hotpath_problem_size(slot->problem, &slot->members);
-
-        if (ngx_http_hotpath_problem_status(slot->problem)
-            == NGX_HTTP_SERVICE_UNAVAILABLE
-            && retry != NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN
-            && (retry == NGX_HTTP_HOTPATH_PROBLEM_N
-                || slot->problem == NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN))
-        {
-            retry = slot->problem;
-        }
-    }
-
-    p = ngx_pnalloc(write->request->pool, size);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    results.data = p;
-    p = ngx_cpymem(p, head.data, head.len);
-
-    for (i = 0; i < write->nslots; i++) {
-        if (i) {
-            *p++ = ',';
-        }
-
-        p = ngx_http_hotpath_write_result(p, &write->slots[i]);
-    }
-
-    *p++ = ']';
-
-    if (accepted == 0 && retry != NGX_HTTP_HOTPATH_PROBLEM_N) {
-        results.len = p - results.data;
-        return ngx_http_hotpath_problem_members(write->request, retry,
-                                                &results);
-    }
-
-    results.data[0] = '{';
-    *p++ = '}';
-    results.len = p - results.data;
-
-    return ngx_http_hotpath_send(write->request, NGX_HTTP_ACCEPTED,
-                                 &ngx_http_hotpath_type_json, &results);
-}
-
-
-static u_char *
-ngx_http_hotpath_write_result(u_char *p, ngx_http_hotpath_slot_t *slot)
-{
-    const char  *status;
-
-    *p++ = '{';
-
-    if (slot->known) {
-        p = ngx_cpymem(p, "\"operationId\":\"",
-                       sizeof("\"operationId\":\"") - 1);
-        hp_uuid_format((char *) p, slot->id);
-        p += HP_UUID_TEXT;
-        *p++ = '"';
-        *p++ = ',';
-    }
-
-    if (slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N) {
-        p = ngx_sprintf(p, "\"status\":\"accepted\"%s}",
-                        slot->replayed ? ",\"replayed\":true" : "");
-        return p;
-    }
-
-    status = slot->problem == NGX_HTTP_HOTPATH_PROBLEM_OUTCOME_UNKNOWN
-             ? "unknown" : "rejected";
-
-    p = ngx_sprintf(p, "\"status\":\"%s\",\"problem\":", status);
-    p = ngx_http_hotpath_problem_write(p, slot->problem, &slot->members);
-    *p++ = '}';
-
-    return p;
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_write_accepted(ngx_http_request_t *r, u_char *id,
-    ngx_uint_t replayed)
-{
-    u_char                       *p;
-    ngx_str_t                     location, body;
-    ngx_http_hotpath_loc_conf_t  *lcf;
-
-    static ngx_str_t  name = ngx_string("Location");
-
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
-
-    p = ngx_pnalloc(r->pool, lcf->status_uri.len + HP_UUID_TEXT
-               + sizeof("{\"operationId\":\"\",\"status\":\"accepted\"}") - 1
-               + HP_UUID_TEXT);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    location.data = p;
-    p = ngx_cpymem(p, lcf->status_uri.data, lcf->status_uri.len);
-    hp_uuid_format((char *) p, id);
-    p += HP_UUID_TEXT;
-    location.len = p - location.data;
-
-    body.data = p;
-    p = ngx_cpymem(p, "{\"operationId\":\"", sizeof("{\"operationId\":\"") - 1);
-    p = ngx_cpymem(p, body.data - HP_UUID_TEXT, HP_UUID_TEXT);
-    p = ngx_cpymem(p, "\",\"status\":\"accepted\"}",
-                   sizeof("\",\"status\":\"accepted\"}") - 1);
-    body.len = p - body.data;
-
-    if (ngx_http_hotpath_header(r, &name, &location) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (replayed
-        && ngx_http_hotpath_header_const(r, "Idempotent-Replayed", "true")
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_hotpath_send(r, NGX_HTTP_ACCEPTED,
-                                 &ngx_http_hotpath_type_json, &body);
 }
 
 

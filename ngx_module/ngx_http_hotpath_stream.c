@@ -17,6 +17,7 @@
 
 
 #include "ngx_http_hotpath_stream.h"
+#include "core/hp_date.h"
 #include "core/hp_id.h"
 
 
@@ -111,11 +112,43 @@ ngx_http_hotpath_streams_stop(ngx_http_hotpath_streams_t *streams)
 uint64_t
 ngx_http_hotpath_stream_created(hp_str_t text)
 {
-    uint64_t  created;
+    u_char      *p, *last;
+    int64_t      us;
+    uint64_t     ns, unit;
+    hp_str_t     cut;
+    u_char       whole[HP_TIME_LEN];
 
-    created = hp_hash64(text.data, text.len, 0);
+    /* nanoseconds, without the last zeros: 2026-01-31T12:00:00.12345678Z */
 
-    return created ? created : 1;
+    cut = text;
+    ns = 0;
+    unit = 100;
+
+    if (text.len > HP_TIME_LEN && text.len <= HP_TIME_LEN + 3
+        && text.data[text.len - 1] == 'Z')
+    {
+        p = ngx_cpymem(whole, text.data, HP_TIME_LEN - 1);
+        *p = 'Z';
+
+        p = (u_char *) text.data + HP_TIME_LEN - 1;
+        last = (u_char *) text.data + text.len - 1;
+
+        for ( /* void */ ; p < last && *p >= '0' && *p <= '9'; p++) {
+            ns += (*p - '0') * unit;
+            unit /= 10;
+        }
+
+        if (p == last) {
+            cut.data = whole;
+            cut.len = HP_TIME_LEN;
+        }
+    }
+
+    if (hp_time_parse(&us, cut) == 0 && us > 0) {
+        return (uint64_t) us * 1000 + ns;
+    }
+
+    return hp_hash64(text.data, text.len, 0) | (uint64_t) 1 << 63;
 }
 
 
@@ -223,6 +256,7 @@ ngx_http_hotpath_stream_info(void *data, hp_nats_op_t *op)
     }
 
     stream->created = ngx_http_hotpath_stream_created(found.created);
+    stream->looked = stream->asked;
     stream->max_message = found.max_message;
     stream->duplicate_window_ms = found.duplicate_window_ms;
 

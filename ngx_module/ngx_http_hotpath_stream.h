@@ -47,6 +47,7 @@ struct ngx_http_hotpath_stream_s {
     ngx_http_hotpath_streams_t  *streams;
     ngx_str_t                    request;  /* the subject of the question */
     ngx_msec_t                   asked;    /* when; with asking */
+    ngx_msec_t                   looked;   /* asked then what created says */
     uint32_t                     id;       /* of the request under way */
     unsigned                     asking:1;
 };
@@ -62,7 +63,8 @@ ngx_int_t ngx_http_hotpath_streams_add(ngx_http_hotpath_streams_t *streams,
 void ngx_http_hotpath_streams_stop(ngx_http_hotpath_streams_t *streams);
 
 /* A number that tells streams of one name apart, from their creation time as
- * the broker writes it; never 0. */
+ * the broker writes it; never 0. The later one has the greater number, unless
+ * one of the two has the highest bit: that is of a time not understood. */
 uint64_t ngx_http_hotpath_stream_created(hp_str_t text);
 
 

@@ -31,6 +31,7 @@
 #define NGX_HTTP_HOTPATH_WAIT_BUCKETS   4096
 #define NGX_HTTP_HOTPATH_WAIT_SEATS     128
 #define NGX_HTTP_HOTPATH_WAIT_SETTLING  8     /* seats beside the workers' */
+#define NGX_HTTP_HOTPATH_WAIT_MARKS     1024  /* of each partition */
 
 
 /* Of one worker; set by whoever wakes, cleared by the worker as it reads. */
@@ -52,6 +53,25 @@ typedef struct {
 } ngx_http_hotpath_wait_bits_t;
 
 
+/* A partition was committed up to sequence, as heard at that time. */
+typedef struct {
+    uint64_t                     sequence;
+    int64_t                      heard_us;   /* since 1970 */
+} ngx_http_hotpath_wait_mark_t;
+
+
+/* The last of them, as a ring; sequences only grow in it. Written by the worker
+ * that listens (at a reload by two) and read under the lock. */
+typedef struct {
+    ngx_http_hotpath_lock_t      lock;
+    uint64_t                     n;          /* ever written since the last
+                                                time it was emptied */
+    uint64_t                     before;     /* marks are of all after it */
+    u_char                       pad[NGX_HTTP_HOTPATH_CACHE_LINE - 2 * 8];
+    ngx_http_hotpath_wait_mark_t marks[NGX_HTTP_HOTPATH_WAIT_MARKS];
+} ngx_http_hotpath_wait_past_t;
+
+
 typedef struct {
     ngx_http_hotpath_region_t    region;
     u_char                       pad[NGX_HTTP_HOTPATH_CACHE_LINE
@@ -59,6 +79,7 @@ typedef struct {
     uint64_t                     sequences[NGX_HTTP_HOTPATH_WAIT_PARTITIONS];
     ngx_http_hotpath_wait_bits_t buckets[NGX_HTTP_HOTPATH_WAIT_BUCKETS];
     ngx_http_hotpath_wait_seat_t seats[NGX_HTTP_HOTPATH_WAIT_SEATS];
+    ngx_http_hotpath_wait_past_t past[NGX_HTTP_HOTPATH_WAIT_PARTITIONS];
 } ngx_http_hotpath_wait_table_t;
 
 
@@ -67,6 +88,8 @@ static ngx_int_t ngx_http_hotpath_wait_init_zone(ngx_shm_zone_t *zone,
 static void ngx_http_hotpath_wait_vacate(void);
 static ngx_uint_t ngx_http_hotpath_wait_bucket(const u_char *id);
 static void ngx_http_hotpath_wait_leave_tree(ngx_http_hotpath_wait_t *wait);
+static ngx_http_hotpath_wait_past_t *ngx_http_hotpath_wait_past(
+    ngx_uint_t partition);
 static void ngx_http_hotpath_wait_rouse(ngx_uint_t seat);
 static void ngx_http_hotpath_wait_read(ngx_event_t *ev);
 static void ngx_http_hotpath_wait_write(ngx_event_t *ev);
@@ -107,7 +130,7 @@ ngx_http_hotpath_wait_init(ngx_conf_t *cf)
 
     zone = ngx_shared_memory_add(cf, &name,
                                  sizeof(ngx_http_hotpath_wait_table_t)
-                                 + 16 * ngx_pagesize,
+                                 / 32 * 33 + 16 * ngx_pagesize,
                                  &ngx_http_hotpath_wait_tag);
     if (zone == NULL) {
         return NGX_ERROR;
@@ -496,6 +519,129 @@ ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
         (void) __atomic_or_fetch(&seat->moved, bit, __ATOMIC_SEQ_CST);
         ngx_http_hotpath_wait_rouse(i);
     }
+}
+
+
+/* With its lock held, or NULL. */
+
+static ngx_http_hotpath_wait_past_t *
+ngx_http_hotpath_wait_past(ngx_uint_t partition)
+{
+    ngx_http_hotpath_wait_past_t  *past;
+
+    past = &ngx_http_hotpath_wait_table->past[partition];
+
+    switch (ngx_http_hotpath_lock(&past->lock)) {
+
+    case NGX_OK:
+        return past;
+
+    case NGX_ABORT:
+        /* its writer died in there */
+        past->n = 0;
+        ngx_http_hotpath_lock_end(&past->lock);
+        return past;
+
+    default:
+        return NULL;
+    }
+}
+
+
+void
+ngx_http_hotpath_wait_mark(ngx_uint_t partition, uint64_t after,
+    uint64_t sequence, ngx_uint_t all)
+{
+    uint64_t                       last;
+    ngx_http_hotpath_wait_mark_t  *mark;
+    ngx_http_hotpath_wait_past_t  *past;
+
+    if (partition >= NGX_HTTP_HOTPATH_WAIT_PARTITIONS) {
+        return;
+    }
+
+    past = ngx_http_hotpath_wait_past(partition);
+    if (past == NULL) {
+        return;
+    }
+
+    ngx_http_hotpath_lock_begin(&past->lock);
+
+    if (past->n == 0 || all) {
+        past->n = 0;
+        past->before = after;
+    }
+
+    last = past->n ? past->marks[(past->n - 1) % NGX_HTTP_HOTPATH_WAIT_MARKS]
+                         .sequence
+                   : past->before;
+
+    if (sequence > last) {
+        mark = &past->marks[past->n % NGX_HTTP_HOTPATH_WAIT_MARKS];
+
+        if (past->n >= NGX_HTTP_HOTPATH_WAIT_MARKS) {
+            past->before = mark->sequence;
+        }
+
+        mark->sequence = sequence;
+        mark->heard_us = ngx_http_hotpath_wall_us();
+        past->n++;
+    }
+
+    ngx_http_hotpath_lock_end(&past->lock);
+    ngx_http_hotpath_unlock(&past->lock);
+}
+
+
+int64_t
+ngx_http_hotpath_wait_when(ngx_uint_t partition, uint64_t sequence)
+{
+    int64_t                        heard_us;
+    uint64_t                       low, high, middle;
+    ngx_http_hotpath_wait_past_t  *past;
+
+    if (partition >= NGX_HTTP_HOTPATH_WAIT_PARTITIONS) {
+        return 0;
+    }
+
+    past = ngx_http_hotpath_wait_past(partition);
+    if (past == NULL) {
+        return 0;
+    }
+
+    heard_us = 0;
+    high = past->n;
+    low = high > NGX_HTTP_HOTPATH_WAIT_MARKS
+          ? high - NGX_HTTP_HOTPATH_WAIT_MARKS : 0;
+
+    if (high == 0 || sequence <= past->before) {
+        goto done;
+    }
+
+    /* the first mark that is not below */
+
+    while (low < high) {
+        middle = low + (high - low) / 2;
+
+        if (past->marks[middle % NGX_HTTP_HOTPATH_WAIT_MARKS].sequence
+            < sequence)
+        {
+            low = middle + 1;
+
+        } else {
+            high = middle;
+        }
+    }
+
+    if (low < past->n) {
+        heard_us = past->marks[low % NGX_HTTP_HOTPATH_WAIT_MARKS].heard_us;
+    }
+
+done:
+
+    ngx_http_hotpath_unlock(&past->lock);
+
+    return heard_us;
 }
 
 

@@ -78,5 +78,15 @@ void ngx_http_hotpath_wait_wake(const u_char id[HP_UUID_SIZE]);
 void ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
     ngx_uint_t all);
 
+/* What came after the one sequence is committed up to the other, now; all: and
+ * nothing is known of what came before. To be called before the table of
+ * operations says so. */
+void ngx_http_hotpath_wait_mark(ngx_uint_t partition, uint64_t after,
+    uint64_t sequence, ngx_uint_t all);
+
+/* When that was said of the sequence, in microseconds since 1970; 0: too long
+ * ago to be known. */
+int64_t ngx_http_hotpath_wait_when(ngx_uint_t partition, uint64_t sequence);
+
 
 #endif /* _NGX_HTTP_HOTPATH_WAIT_H_INCLUDED_ */

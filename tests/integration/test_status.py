@@ -106,6 +106,11 @@ def test_of_another_instance_or_life(own_stack):
     operation = golden.uuid_text(
         golden.operation_id(b"acme", b"events", name.encode()))
     found = wait_for(own_stack, operation, "processed")
+    (stored,), = own_stack.sql(
+        "SELECT to_char(processed_at AT TIME ZONE 'UTC',"
+        " 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM hotpath.operations"
+        " WHERE operation_id = %s", (operation,))
+    assert found.pop("processedAt") == stored
     assert found == {"operationId": operation, "status": "processed",
                      "acceptedAt": "2026-01-31T12:00:00.123456Z"}
 

@@ -161,7 +161,7 @@ static void test_whole(void **state)
 
 static void test_notice(void **state)
 {
-    hpw_notice_t notice = {0};
+    hpw_notice_t notice = {.after = 4710};
     hpw_item_t item = {.event = event(0xab, 1), .fate = HPW_FATE_DEAD};
     int i;
 
@@ -170,7 +170,8 @@ static void test_notice(void **state)
     assert_string_equal(
         hpw_buf_text(&notice.text),
         "{\"partition\":3,\"created\":\"2026-01-31T12:00:00.5Z\","
-        "\"whole\":17,\"sequence\":4711,\"position\":90210,\"ended\":[]}");
+        "\"whole\":17,\"after\":4710,\"sequence\":4711,\"position\":90210,"
+        "\"ended\":[]}");
 
     strcpy(item.code, "22P02");
     hpw_notice_end(&notice, &item);
@@ -179,7 +180,8 @@ static void test_notice(void **state)
     hpw_notice_build(&notice, 0, "c", 1, 1, 2);
     assert_string_equal(
         hpw_buf_text(&notice.text),
-        "{\"partition\":0,\"created\":\"c\",\"whole\":1,\"sequence\":1,"
+        "{\"partition\":0,\"created\":\"c\",\"whole\":1,\"after\":4710,"
+        "\"sequence\":1,"
         "\"position\":2,"
         "\"ended\":[{\"operation\":\"abababab-abab-abab-abab-abababababab\","
         "\"state\":\"dead\",\"code\":\"22P02\"},"

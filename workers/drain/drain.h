@@ -169,6 +169,7 @@ typedef struct {
 typedef struct {
     hpw_ended_t ended[HPW_NOTICE_ENDED];
     int ended_count; /* never more than fit: the rest is in PostgreSQL */
+    uint64_t after;  /* sequence of the last notice */
     int64_t sent_ms;
     hpw_buf_t text;
 } hpw_notice_t;

@@ -149,6 +149,8 @@ static int hpw_lane_where(hpw_lane_t *lane)
         lane->sequence = 0;
     }
     lane->whole = lane->sequence + 1; /* what was told before is not known */
+    lane->notice.after = lane->sequence;
+    lane->notice.ended_count = 0;
     lane->gone = (hpw_gone_t){0};
     return lost ? hpw_store_passed(lane, lane->sequence, 0) : 0;
 }

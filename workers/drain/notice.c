@@ -36,11 +36,13 @@ void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
     int i;
 
     notice->text.len = 0;
-    hpw_buf_printf(&notice->text,
-                   "{\"partition\":%d,\"created\":\"%s\",\"whole\":%llu,"
-                   "\"sequence\":%llu,\"position\":%lld,\"ended\":[",
-                   partition, created, (unsigned long long)whole,
-                   (unsigned long long)sequence, (long long)position);
+    hpw_buf_printf(
+        &notice->text,
+        "{\"partition\":%d,\"created\":\"%s\",\"whole\":%llu,"
+        "\"after\":%llu,\"sequence\":%llu,\"position\":%lld,\"ended\":[",
+        partition, created, (unsigned long long)whole,
+        (unsigned long long)notice->after, (unsigned long long)sequence,
+        (long long)position);
     for (i = 0; i < notice->ended_count; i++) {
         ended = &notice->ended[i];
         hp_uuid_format(operation, ended->operation_id);
@@ -65,5 +67,6 @@ void hpw_notice_publish(hpw_lane_t *lane)
     natsConnection_Publish(lane->nats->nc, subject, notice->text.data,
                            (int)notice->text.len);
     notice->ended_count = 0;
+    notice->after = lane->sequence;
     notice->sent_ms = hpw_monotonic_ms();
 }
