@@ -5,12 +5,16 @@
  * id (which is a hash already), each bucket under the lock of its stripe. An
  * entry is in flight until its worker settles it, then accepted for the
  * window. Where a bucket is full, an expired entry goes first, then the oldest
- * accepted one; one in flight stays. Forgetting is harmless: the broker's
- * duplicate window and Postgres' unique key come behind. Runs in every worker,
- * under at most one lock, for at most one bucket; never under any I/O. A worker
- * killed while it held a lock leaves a stripe that is emptied by the next.
- * Its own claims are taken over after their deadline, or at once where its pid
- * is gone. Test: tests/integration/test_write.py, tests/faults/.
+ * accepted one; one in flight stays. For events forgetting is harmless: the
+ * broker's duplicate window and Postgres' unique key come behind. Runs in every
+ * worker, under at most one lock, for at most one bucket; never under any I/O.
+ * A worker killed while it wrote an entry leaves its number in the lock, and
+ * the next one finishes what can only have one end: no other entry suffers.
+ * Its claims are taken over after their deadline, or at once where its pid is
+ * gone; in a patient table, whose requests an upstream may still be at work
+ * on, only after their deadline.
+ * Test: tests/unit/test_idempotency.c, tests/integration/test_write.py,
+ * test_idempotency.py, tests/faults/.
  */
 
 
@@ -28,7 +32,8 @@
 
 /*
  * 64 bytes, one cache line. All fields are written under the stripe's lock and
- * read under it.
+ * read under it. While one is written it is FREE, or still IN_FLIGHT where it
+ * is being accepted: state is written last.
  */
 typedef struct {
     u_char     id[HP_UUID_SIZE];
@@ -72,20 +77,31 @@ struct ngx_http_hotpath_idempotency_s {
     ngx_http_hotpath_table_t  *table;
     ngx_http_hotpath_entry_t  *entries;
     ngx_uint_t                 window_s;
+    ngx_uint_t                 patient;
 };
 
 
 static ngx_int_t ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone,
     void *data);
+static void ngx_http_hotpath_idempotency_begin_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock,
+    ngx_http_hotpath_entry_t *e);
+static void ngx_http_hotpath_idempotency_end_locked(
+    ngx_http_hotpath_lock_t *lock, ngx_http_hotpath_entry_t *e,
+    ngx_http_hotpath_op_e state);
+static void ngx_http_hotpath_idempotency_mend_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock);
 static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_enter(
     ngx_http_hotpath_idempotency_t *table, const u_char *id,
     ngx_http_hotpath_lock_t **lock);
 static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_find_locked(
     ngx_http_hotpath_entry_t *bucket, const u_char *id);
 static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_room_locked(
-    ngx_http_hotpath_entry_t *bucket, uint32_t now_s);
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *bucket,
+    uint32_t now_s);
 static ngx_uint_t ngx_http_hotpath_idempotency_given_up_locked(
-    ngx_http_hotpath_entry_t *e, uint32_t now_s);
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *e,
+    uint32_t now_s);
 static void ngx_http_hotpath_idempotency_tell_locked(
     ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *e,
     ngx_http_hotpath_op_t *op);
@@ -98,18 +114,25 @@ ngx_http_hotpath_idempotency_now_s(void)
 }
 
 
+/* When a claim ends: never before its deadline. */
+
+static ngx_inline uint32_t
+ngx_http_hotpath_idempotency_until_s(uint32_t now_s, ngx_msec_t deadline_ms)
+{
+    return now_s + (uint32_t) (deadline_ms / 1000) + 2;
+}
+
+
 char *
 ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf)
 {
     char  *p = conf;
 
-    u_char                           *colon;
-    ssize_t                           size;
     time_t                            window;
-    ngx_str_t                        *value, name, s;
+    ngx_str_t                        *value, zone, s;
     ngx_uint_t                        i;
-    ngx_http_hotpath_idempotency_t  **slot, *table;
+    ngx_http_hotpath_idempotency_t  **slot;
 
     slot = (ngx_http_hotpath_idempotency_t **) (p + cmd->offset);
 
@@ -118,37 +141,14 @@ ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     }
 
     value = cf->args->elts;
-    name.len = 0;
-    size = 0;
+    zone.len = 0;
     window = 86400;
 
     for (i = 1; i < cf->args->nelts; i++) {
 
         if (ngx_strncmp(value[i].data, "zone=", 5) == 0) {
-
-            name.data = value[i].data + 5;
-            colon = (u_char *) ngx_strchr(name.data, ':');
-
-            if (colon == NULL || colon == name.data) {
-                goto invalid;
-            }
-
-            name.len = colon - name.data;
-            s.data = colon + 1;
-            s.len = value[i].data + value[i].len - s.data;
-            size = ngx_parse_size(&s);
-
-            if (size == NGX_ERROR) {
-                goto invalid;
-            }
-
-            if (size < 262144) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "zone \"%V\" is too small, "
-                                   "it needs at least 256k", &value[i]);
-                return NGX_CONF_ERROR;
-            }
-
+            zone.data = value[i].data + 5;
+            zone.len = value[i].len - 5;
             continue;
         }
 
@@ -158,53 +158,100 @@ ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
             s.len = value[i].len - 7;
             window = ngx_parse_time(&s, 1);
 
-            if (window == (time_t) NGX_ERROR || window < 1
-                || window > 30 * 86400)
-            {
-                goto invalid;
+            if (window != (time_t) NGX_ERROR) {
+                continue;
             }
-
-            continue;
         }
-
-    invalid:
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid parameter \"%V\"", &value[i]);
         return NGX_CONF_ERROR;
     }
 
-    if (name.len == 0) {
+    if (zone.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\" must have \"zone\" parameter", &cmd->name);
         return NGX_CONF_ERROR;
     }
 
+    *slot = ngx_http_hotpath_idempotency_add(cf, &zone, window, 0);
+
+    return *slot ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+ngx_http_hotpath_idempotency_t *
+ngx_http_hotpath_idempotency_add(ngx_conf_t *cf, ngx_str_t *text,
+    time_t window_s, ngx_uint_t patient)
+{
+    u_char                          *colon;
+    ssize_t                          size;
+    ngx_str_t                        name, s;
+    ngx_shm_zone_t                  *zone;
+    ngx_http_hotpath_idempotency_t  *table;
+
+    name = *text;
+    size = 0;
+
+    colon = ngx_strlchr(name.data, name.data + name.len, ':');
+
+    if (colon) {
+        s.data = colon + 1;
+        s.len = name.data + name.len - s.data;
+        name.len = colon - name.data;
+        size = ngx_parse_size(&s);
+    }
+
+    if (name.len == 0 || size == NGX_ERROR || (colon && size == 0)
+        || (colon == NULL && !patient)
+        || window_s < 1 || window_s > 30 * 86400)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone \"%V\", or its time is not 1s to 30d",
+                           text);
+        return NULL;
+    }
+
+    if (colon && size < 262144) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "zone \"%V\" is too small, "
+                           "it needs at least 256k", text);
+        return NULL;
+    }
+
+    zone = ngx_shared_memory_add(cf, &name, size,
+                                 &ngx_http_hotpath_idempotency_init_zone);
+    if (zone == NULL) {
+        return NULL;
+    }
+
+    table = zone->data;
+
+    if (table) {
+        if (!patient || !table->patient
+            || table->window_s != (ngx_uint_t) window_s)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "zone \"%V\" is already used, for something "
+                               "else or another time", &name);
+            return NULL;
+        }
+
+        return table;
+    }
+
     table = ngx_pcalloc(cf->pool, sizeof(ngx_http_hotpath_idempotency_t));
     if (table == NULL) {
-        return NGX_CONF_ERROR;
+        return NULL;
     }
 
-    table->window_s = window;
+    table->window_s = window_s;
+    table->patient = patient;
+    table->zone = zone;
 
-    table->zone = ngx_shared_memory_add(cf, &name, size,
-                                    &ngx_http_hotpath_idempotency_init_zone);
-    if (table->zone == NULL) {
-        return NGX_CONF_ERROR;
-    }
+    zone->init = ngx_http_hotpath_idempotency_init_zone;
+    zone->data = table;
 
-    if (table->zone->data) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "zone \"%V\" is already used", &name);
-        return NGX_CONF_ERROR;
-    }
-
-    table->zone->init = ngx_http_hotpath_idempotency_init_zone;
-    table->zone->data = table;
-
-    *slot = table;
-
-    return NGX_CONF_OK;
+    return table;
 }
 
 
@@ -282,7 +329,8 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
             rc = NGX_DECLINED;
 
             if (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT
-                || !ngx_http_hotpath_idempotency_given_up_locked(e, now_s))
+                || !ngx_http_hotpath_idempotency_given_up_locked(table, e,
+                                                                 now_s))
             {
                 goto done;
             }
@@ -295,32 +343,37 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
             rc = NGX_DONE;
             goto done;
 
-        } else if (!ngx_http_hotpath_idempotency_given_up_locked(e, now_s)) {
+        } else if (!ngx_http_hotpath_idempotency_given_up_locked(table, e,
+                                                                 now_s))
+        {
             rc = NGX_AGAIN;
             goto done;
         }
 
     } else {
-        e = ngx_http_hotpath_idempotency_room_locked(bucket, now_s);
+        e = ngx_http_hotpath_idempotency_room_locked(table, bucket, now_s);
         if (e == NULL) {
             rc = NGX_BUSY;
             goto done;
         }
     }
 
-    ngx_http_hotpath_lock_begin(lock);
+    ngx_http_hotpath_idempotency_begin_locked(table, lock, e);
+
+    e->state = NGX_HTTP_HOTPATH_OP_FREE;
+    ngx_memory_barrier();
 
     ngx_memcpy(e->id, id, HP_UUID_SIZE);
     ngx_memcpy(e->fingerprint, fingerprint, sizeof(e->fingerprint));
     e->sequence = 0;
     e->created = 0;
     e->accepted_ms = 0;
-    e->until_s = now_s + (uint32_t) (deadline_ms / 1000) + 2;
+    e->until_s = ngx_http_hotpath_idempotency_until_s(now_s, deadline_ms);
     e->owner = (uint32_t) ngx_pid;
-    e->partition = 0;
-    e->state = NGX_HTTP_HOTPATH_OP_IN_FLIGHT;
+    e->partition = NGX_HTTP_HOTPATH_PARTITIONS_MAX;
 
-    ngx_http_hotpath_lock_end(lock);
+    ngx_http_hotpath_idempotency_end_locked(lock, e,
+                                            NGX_HTTP_HOTPATH_OP_IN_FLIGHT);
 
     rc = NGX_OK;
 
@@ -340,6 +393,7 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
 {
     uint32_t                   now_s;
     uint64_t                   accepted_ms;
+    ngx_uint_t                 fresh;
     ngx_http_hotpath_lock_t   *lock;
     ngx_http_hotpath_entry_t  *bucket, *e;
 
@@ -352,36 +406,48 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
 
     e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
 
-    if (e == NULL) {
-        /* it was claimed without room, or the stripe was emptied since */
-        e = ngx_http_hotpath_idempotency_room_locked(bucket, now_s);
-
-    } else if (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT
-               || ngx_memcmp(e->fingerprint, fingerprint,
-                             sizeof(e->fingerprint))
-                  != 0)
+    if (e && (e->state != NGX_HTTP_HOTPATH_OP_IN_FLIGHT
+              || ngx_memcmp(e->fingerprint, fingerprint,
+                            sizeof(e->fingerprint))
+                 != 0))
     {
         /* settled by another; the first payload stays */
-        e = NULL;
+        goto done;
     }
 
-    if (e) {
-        accepted_ms = (uint64_t) accepted_us / 1000;
+    fresh = (e == NULL);
 
-        ngx_http_hotpath_lock_begin(lock);
+    if (fresh) {
+        /* it was claimed without room, or forgotten since */
+        e = ngx_http_hotpath_idempotency_room_locked(table, bucket, now_s);
+        if (e == NULL) {
+            goto done;
+        }
+    }
+
+    ngx_http_hotpath_idempotency_begin_locked(table, lock, e);
+
+    if (fresh) {
+        e->state = NGX_HTTP_HOTPATH_OP_FREE;
+        ngx_memory_barrier();
 
         ngx_memcpy(e->id, id, HP_UUID_SIZE);
         ngx_memcpy(e->fingerprint, fingerprint, sizeof(e->fingerprint));
-        e->sequence = sequence;
-        e->created = created;
-        e->accepted_ms = (uint32_t) accepted_ms;
-        e->owner = (uint32_t) (accepted_ms >> 32);
-        e->until_s = now_s + (uint32_t) table->window_s;
-        e->partition = (uint16_t) partition;
-        e->state = NGX_HTTP_HOTPATH_OP_ACCEPTED;
-
-        ngx_http_hotpath_lock_end(lock);
     }
+
+    accepted_ms = (uint64_t) accepted_us / 1000;
+
+    e->sequence = sequence;
+    e->created = created;
+    e->accepted_ms = (uint32_t) accepted_ms;
+    e->owner = (uint32_t) (accepted_ms >> 32);
+    e->until_s = now_s + (uint32_t) table->window_s;
+    e->partition = (uint16_t) partition;
+
+    ngx_http_hotpath_idempotency_end_locked(lock, e,
+                                            NGX_HTTP_HOTPATH_OP_ACCEPTED);
+
+done:
 
     ngx_http_hotpath_unlock(lock);
 }
@@ -408,6 +474,37 @@ ngx_http_hotpath_idempotency_release(ngx_http_hotpath_idempotency_t *table,
     }
 
     ngx_http_hotpath_unlock(lock);
+}
+
+
+ngx_int_t
+ngx_http_hotpath_idempotency_renew(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE], ngx_msec_t deadline_ms)
+{
+    ngx_int_t                  rc;
+    ngx_http_hotpath_lock_t   *lock;
+    ngx_http_hotpath_entry_t  *bucket, *e;
+
+    bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
+    if (bucket == NULL) {
+        return NGX_BUSY;
+    }
+
+    rc = NGX_DECLINED;
+    e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
+
+    if (e && e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT
+        && e->owner == (uint32_t) ngx_pid)
+    {
+        /* one word: either time is one that the claim ends at */
+        e->until_s = ngx_http_hotpath_idempotency_until_s(
+                         ngx_http_hotpath_idempotency_now_s(), deadline_ms);
+        rc = NGX_OK;
+    }
+
+    ngx_http_hotpath_unlock(lock);
+
+    return rc;
 }
 
 
@@ -515,6 +612,49 @@ ngx_http_hotpath_idempotency_window(ngx_http_hotpath_idempotency_t *table)
 }
 
 
+/* Around the writing of an entry: which one it is stands in the lock. */
+
+static void
+ngx_http_hotpath_idempotency_begin_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock,
+    ngx_http_hotpath_entry_t *e)
+{
+    lock->dirty = e - table->entries + 1;
+    ngx_memory_barrier();
+}
+
+
+static void
+ngx_http_hotpath_idempotency_end_locked(ngx_http_hotpath_lock_t *lock,
+    ngx_http_hotpath_entry_t *e, ngx_http_hotpath_op_e state)
+{
+    ngx_memory_barrier();
+    e->state = (uint8_t) state;
+    ngx_http_hotpath_lock_end(lock);
+}
+
+
+/* Somebody died while writing. What was being claimed is free: its request
+ * died too, before it did anything. What was being accepted has been. */
+
+static void
+ngx_http_hotpath_idempotency_mend_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock)
+{
+    ngx_http_hotpath_entry_t  *e;
+
+    e = &table->entries[lock->dirty - 1];
+
+    if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
+        e->until_s = ngx_http_hotpath_idempotency_now_s()
+                     + (uint32_t) table->window_s;
+        e->state = NGX_HTTP_HOTPATH_OP_ACCEPTED;
+    }
+
+    ngx_http_hotpath_lock_end(lock);
+}
+
+
 /* The bucket of that id with its stripe locked, or NULL. */
 
 static ngx_http_hotpath_entry_t *
@@ -522,7 +662,7 @@ ngx_http_hotpath_idempotency_enter(ngx_http_hotpath_idempotency_t *table,
     const u_char *id, ngx_http_hotpath_lock_t **lock)
 {
     uint32_t                   hash;
-    uint64_t                   stripe, b, bucket;
+    uint64_t                   bucket;
     ngx_int_t                  rc;
     ngx_http_hotpath_table_t  *t;
 
@@ -532,8 +672,7 @@ ngx_http_hotpath_idempotency_enter(ngx_http_hotpath_idempotency_t *table,
     ngx_memcpy(&hash, id + 12, sizeof(hash));
 
     bucket = (uint64_t) hash * t->buckets >> 32;
-    stripe = bucket % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES;
-    *lock = &t->locks[stripe];
+    *lock = &t->locks[bucket % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES];
 
     rc = ngx_http_hotpath_lock(*lock);
 
@@ -542,17 +681,7 @@ ngx_http_hotpath_idempotency_enter(ngx_http_hotpath_idempotency_t *table,
     }
 
     if (rc == NGX_ABORT) {
-        /* somebody died in there: which entry is torn cannot be told */
-        for (b = stripe; b < t->buckets;
-             b += NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES)
-        {
-            ngx_memzero(table->entries
-                        + b * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS,
-                        NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS
-                        * sizeof(ngx_http_hotpath_entry_t));
-        }
-
-        ngx_http_hotpath_lock_end(*lock);
+        ngx_http_hotpath_idempotency_mend_locked(table, *lock);
     }
 
     return table->entries + bucket * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS;
@@ -578,7 +707,8 @@ ngx_http_hotpath_idempotency_find_locked(ngx_http_hotpath_entry_t *bucket,
 
 
 static ngx_http_hotpath_entry_t *
-ngx_http_hotpath_idempotency_room_locked(ngx_http_hotpath_entry_t *bucket,
+ngx_http_hotpath_idempotency_room_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *bucket,
     uint32_t now_s)
 {
     ngx_uint_t                 i;
@@ -594,7 +724,9 @@ ngx_http_hotpath_idempotency_room_locked(ngx_http_hotpath_entry_t *bucket,
         }
 
         if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
-            if (ngx_http_hotpath_idempotency_given_up_locked(e, now_s)) {
+            if (ngx_http_hotpath_idempotency_given_up_locked(table, e,
+                                                             now_s))
+            {
                 return e;
             }
 
@@ -621,14 +753,16 @@ ngx_http_hotpath_idempotency_room_locked(ngx_http_hotpath_entry_t *bucket,
 /* The worker that claimed it died, or never settled it. */
 
 static ngx_uint_t
-ngx_http_hotpath_idempotency_given_up_locked(ngx_http_hotpath_entry_t *e,
+ngx_http_hotpath_idempotency_given_up_locked(
+    ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_entry_t *e,
     uint32_t now_s)
 {
     if ((int32_t) (e->until_s - now_s) <= 0) {
         return 1;
     }
 
-    return e->owner != (uint32_t) ngx_pid
+    return !table->patient
+           && e->owner != (uint32_t) ngx_pid
            && kill((pid_t) e->owner, 0) == -1 && ngx_errno == ESRCH;
 }
 
@@ -655,9 +789,13 @@ ngx_http_hotpath_idempotency_tell_locked(
     op->accepted_us = (int64_t) ((uint64_t) e->owner << 32 | e->accepted_ms)
                       * 1000;
 
-    if (e->state != NGX_HTTP_HOTPATH_OP_ACCEPTED
-        || e->partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX)
-    {
+    if (e->state != NGX_HTTP_HOTPATH_OP_ACCEPTED) {
+        return;
+    }
+
+    if (e->partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX) {
+        /* no event, or whoever accepted it died while writing that down */
+        op->unsure = 1;
         return;
     }
 

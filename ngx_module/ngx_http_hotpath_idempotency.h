@@ -49,6 +49,15 @@ char *ngx_http_hotpath_idempotency_zone(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 /*
+ * A table of its own: name:size, or where it is patient also only the name of
+ * one that another directive gives its size. window_s: 1 to 30 days, the same
+ * for all that name it. NULL: not possible, which was logged. A patient one
+ * waits for a claim's deadline also where its worker is gone.
+ */
+ngx_http_hotpath_idempotency_t *ngx_http_hotpath_idempotency_add(
+    ngx_conf_t *cf, ngx_str_t *text, time_t window_s, ngx_uint_t patient);
+
+/*
  * Claims the operation for this worker until deadline_ms from now. NGX_OK:
  * claimed, to be settled by _accept() or _release(). NGX_DONE: accepted
  * before, *op is filled. NGX_AGAIN: in flight under another request.
@@ -64,7 +73,8 @@ ngx_int_t ngx_http_hotpath_idempotency_claim(
     ngx_msec_t deadline_ms, ngx_http_hotpath_op_t *op);
 
 /* The broker has it, in that partition under that stream sequence; created
- * tells the streams of one name apart (0: not known). */
+ * tells the streams of one name apart (0: not known). In a table that is not of
+ * events they are the caller's, partition being PARTITIONS_MAX to 65535. */
 void ngx_http_hotpath_idempotency_accept(
     ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
     const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
@@ -73,6 +83,12 @@ void ngx_http_hotpath_idempotency_accept(
 /* It was not accepted, as far as is known: the next request may try again. */
 void ngx_http_hotpath_idempotency_release(
     ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE]);
+
+/* Moves the claim's deadline. NGX_DECLINED: it is this worker's no more;
+ * NGX_BUSY: not done this time. */
+ngx_int_t ngx_http_hotpath_idempotency_renew(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
+    ngx_msec_t deadline_ms);
 
 /* NGX_OK with *op, or NGX_DECLINED where this instance does not know it. */
 ngx_int_t ngx_http_hotpath_idempotency_find(
