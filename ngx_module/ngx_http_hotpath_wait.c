@@ -485,6 +485,22 @@ ngx_http_hotpath_wait_wake(const u_char id[HP_UUID_SIZE])
 
 
 void
+ngx_http_hotpath_wait_wake_all(void)
+{
+    ngx_uint_t  i;
+    u_char      id[HP_UUID_SIZE];
+
+    ngx_memzero(id, HP_UUID_SIZE);
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_WAIT_BUCKETS; i++) {
+        id[HP_UUID_SIZE - 2] = (u_char) (i >> 8);
+        id[HP_UUID_SIZE - 1] = (u_char) i;
+        ngx_http_hotpath_wait_wake(id);
+    }
+}
+
+
+void
 ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
     ngx_uint_t all)
 {

@@ -73,6 +73,10 @@ void ngx_http_hotpath_wait_leave(ngx_http_hotpath_wait_t *wait);
  * called after the table of operations says so. */
 void ngx_http_hotpath_wait_wake(const u_char id[HP_UUID_SIZE]);
 
+/* The same for all operations: a worker has begun, perhaps in the place of one
+ * that was killed, whose operations nobody else will speak of. */
+void ngx_http_hotpath_wait_wake_all(void);
+
 /* The partition is committed up to sequence; all: wakes everybody who waits
  * for it, because sequences are not what they were. */
 void ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
