@@ -28,6 +28,8 @@
     (ngx_memcmp((h)->lowcase_key, lit, sizeof(lit) - 1) == 0)
 
 
+static ngx_int_t ngx_http_hotpath_accept_key_read(ngx_http_request_t *r,
+    ngx_http_hotpath_headers_t *headers);
 static ngx_int_t ngx_http_hotpath_accept_own(
     ngx_http_hotpath_accept_t *accept, hp_str_t text, size_t offset,
     hp_event_t *event);
@@ -113,6 +115,7 @@ ngx_http_hotpath_accept_headers(ngx_http_request_t *r,
     ngx_http_hotpath_problem_e *problem)
 {
     hp_str_t            value;
+    ngx_int_t           rc;
     ngx_uint_t          i;
     ngx_list_part_t    *part;
     ngx_table_elt_t    *h;
@@ -173,6 +176,17 @@ ngx_http_hotpath_accept_headers(ngx_http_request_t *r,
         }
     }
 
+    if (headers->key_lines) {
+        rc = ngx_http_hotpath_accept_key_read(r, headers);
+
+        if (rc != NGX_OK) {
+            *problem = rc == NGX_DECLINED
+                       ? NGX_HTTP_HOTPATH_PROBLEM_KEY_INVALID
+                       : NGX_HTTP_HOTPATH_PROBLEM_NO_MEMORY;
+            return NGX_DECLINED;
+        }
+    }
+
     if (!lcf->cloudevents) {
         headers->specversion = 0;
     }
@@ -205,6 +219,41 @@ ngx_http_hotpath_accept_headers(ngx_http_request_t *r,
         *problem = ngx_http_hotpath_accept_event_problems[status];
         return NGX_DECLINED;
     }
+
+    return NGX_OK;
+}
+
+
+/* The one field of that name as the key that it says, or NGX_DECLINED. */
+
+static ngx_int_t
+ngx_http_hotpath_accept_key_read(ngx_http_request_t *r,
+    ngx_http_hotpath_headers_t *headers)
+{
+    int        n;
+    u_char    *p;
+    hp_str_t   value;
+
+    if (headers->key_lines != 1) {
+        return NGX_DECLINED;
+    }
+
+    value.data = headers->key.data;
+    value.len = headers->key.len;
+
+    p = ngx_pnalloc(r->pool, value.len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    n = hp_key_parse(p, value);
+
+    if (n <= 0) {
+        return NGX_DECLINED;
+    }
+
+    headers->key.data = p;
+    headers->key.len = n;
 
     return NGX_OK;
 }
@@ -537,40 +586,25 @@ static ngx_int_t
 ngx_http_hotpath_accept_key(ngx_http_hotpath_accept_t *accept,
     hp_event_t *event)
 {
-    int                           n;
-    u_char                       *p;
-    hp_str_t                      value;
     ngx_http_hotpath_headers_t   *headers;
     ngx_http_hotpath_loc_conf_t  *lcf;
 
     headers = accept->headers;
 
     if (headers->key_lines) {
-        value.data = headers->key.data;
-        value.len = headers->key.len;
-
-        p = ngx_pnalloc(accept->pool, value.len + 1);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        n = headers->key_lines == 1 ? hp_key_parse(p, value) : -1;
-
-        if (n <= 0) {
-            return ngx_http_hotpath_accept_refuse(accept,
-                                        NGX_HTTP_HOTPATH_PROBLEM_KEY_INVALID);
-        }
 
         if (event->key.len
-            && ((size_t) n != event->key.len
-                || ngx_memcmp(p, event->key.data, n) != 0))
+            && (headers->key.len != event->key.len
+                || ngx_memcmp(headers->key.data, event->key.data,
+                              event->key.len)
+                   != 0))
         {
             return ngx_http_hotpath_accept_refuse(accept,
                                        NGX_HTTP_HOTPATH_PROBLEM_KEY_MISMATCH);
         }
 
-        event->key.data = p;
-        event->key.len = n;
+        event->key.data = headers->key.data;
+        event->key.len = headers->key.len;
     }
 
     if (event->key.len == 0) {

@@ -14,7 +14,7 @@
 
 /* What the headers of a write say; zeroed before. */
 typedef struct {
-    ngx_str_t                    key;         /* of Idempotency-Key, as sent */
+    ngx_str_t                    key;         /* that Idempotency-Key says */
     ngx_uint_t                   key_lines;
     ngx_str_t                    trace;       /* a valid traceparent */
     ngx_str_t                    encoding;    /* Content-Encoding */

@@ -120,6 +120,29 @@ ngx_http_hotpath_body_problem(hp_json_status_t status)
 
 
 ngx_int_t
+ngx_http_hotpath_body_coding(ngx_str_t *value, ngx_uint_t *gzip)
+{
+    ngx_uint_t  i;
+
+    static ngx_str_t  codings[] = {
+        ngx_string(""), ngx_string("identity"),
+        ngx_string("gzip"), ngx_string("x-gzip")
+    };
+
+    for (i = 0; i < sizeof(codings) / sizeof(codings[0]); i++) {
+        if (value->len == codings[i].len
+            && ngx_strncasecmp(value->data, codings[i].data, value->len) == 0)
+        {
+            *gzip = (i > 1);
+            return NGX_OK;
+        }
+    }
+
+    return NGX_DECLINED;
+}
+
+
+ngx_int_t
 ngx_http_hotpath_body_read(ngx_http_request_t *r,
     ngx_http_hotpath_body_conf_t *conf)
 {
@@ -386,13 +409,6 @@ ngx_http_hotpath_body_grow(ngx_http_request_t *r,
     u_char              *data;
     ngx_pool_cleanup_t  *cln;
 
-    if (size > body->conf.memory_max
-        || ngx_http_hotpath_body_held > body->conf.memory_max - size)
-    {
-        *problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_MEMORY_FULL;
-        return NGX_DECLINED;
-    }
-
     if (body->pool == NULL) {
         cln = ngx_pool_cleanup_add(r->pool, 0);
         if (cln == NULL) {
@@ -409,6 +425,13 @@ ngx_http_hotpath_body_grow(ngx_http_request_t *r,
         cln->data = body;
     }
 
+    if (ngx_http_hotpath_body_reserve(size, body->conf.memory_max) != NGX_OK) {
+        *problem = NGX_HTTP_HOTPATH_PROBLEM_BODY_MEMORY_FULL;
+        return NGX_DECLINED;
+    }
+
+    body->held += size;
+
     data = ngx_palloc(body->pool, size);
     if (data == NULL) {
         return NGX_ERROR;
@@ -418,15 +441,10 @@ ngx_http_hotpath_body_grow(ngx_http_request_t *r,
         ngx_memcpy(data, block->data, block->len);
     }
 
-    body->held += size;
-    ngx_http_hotpath_body_held += size;
-
     if (block->data && ngx_pfree(body->pool, block->data) == NGX_OK) {
         body->held -= block->size;
-        ngx_http_hotpath_body_held -= block->size;
+        ngx_http_hotpath_body_unreserve(block->size);
     }
-
-    ngx_http_hotpath_set(WRITE_BODY_BYTES, ngx_http_hotpath_body_held);
 
     block->data = data;
     block->size = size;
@@ -533,9 +551,29 @@ ngx_http_hotpath_body_free(void *data)
         ngx_destroy_pool(body->pool);
         body->pool = NULL;
 
-        ngx_http_hotpath_body_held -= body->held;
+        ngx_http_hotpath_body_unreserve(body->held);
         body->held = 0;
-
-        ngx_http_hotpath_set(WRITE_BODY_BYTES, ngx_http_hotpath_body_held);
     }
+}
+
+
+ngx_int_t
+ngx_http_hotpath_body_reserve(size_t size, size_t memory_max)
+{
+    if (size > memory_max || ngx_http_hotpath_body_held > memory_max - size) {
+        return NGX_BUSY;
+    }
+
+    ngx_http_hotpath_body_held += size;
+    ngx_http_hotpath_set(WRITE_BODY_BYTES, ngx_http_hotpath_body_held);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_hotpath_body_unreserve(size_t size)
+{
+    ngx_http_hotpath_body_held -= size;
+    ngx_http_hotpath_set(WRITE_BODY_BYTES, ngx_http_hotpath_body_held);
 }

@@ -35,6 +35,9 @@ typedef struct {
 /* Whether the request says that its body is JSON, or nothing about it. */
 ngx_uint_t ngx_http_hotpath_body_is_json(ngx_http_request_t *r);
 
+/* What a Content-Encoding says; NGX_DECLINED: one that is not taken. */
+ngx_int_t ngx_http_hotpath_body_coding(ngx_str_t *value, ngx_uint_t *gzip);
+
 /* What a body is refused with that is not as it should be; not for OK. */
 ngx_http_hotpath_problem_e ngx_http_hotpath_body_problem(
     hp_json_status_t status);
@@ -47,6 +50,11 @@ ngx_http_hotpath_problem_e ngx_http_hotpath_body_problem(
  */
 ngx_int_t ngx_http_hotpath_body_read(ngx_http_request_t *r,
     ngx_http_hotpath_body_conf_t *conf);
+
+/* For what is kept of a body longer than that: it counts as received while it
+ * is. NGX_BUSY: memory_max is used up. */
+ngx_int_t ngx_http_hotpath_body_reserve(size_t size, size_t memory_max);
+void ngx_http_hotpath_body_unreserve(size_t size);
 
 
 #endif /* _NGX_HTTP_HOTPATH_BODY_H_INCLUDED_ */

@@ -254,6 +254,13 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       offsetof(ngx_http_hotpath_main_conf_t, operations),
       NULL },
 
+    { ngx_string("hotpath_idempotency_wait"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, key_wait),
+      NULL },
+
     { ngx_string("hotpath_limit_zone"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE3|NGX_CONF_TAKE4,
       ngx_http_hotpath_limit_zone,
@@ -1484,6 +1491,7 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
     lcf->partition_key = NGX_CONF_UNSET_PTR;
     lcf->body_max = NGX_CONF_UNSET_SIZE;
     lcf->json_depth = NGX_CONF_UNSET;
+    lcf->key_wait = NGX_CONF_UNSET_MSEC;
     lcf->cloudevents = NGX_CONF_UNSET;
     lcf->batch_max = NGX_CONF_UNSET;
     lcf->batch_size = NGX_CONF_UNSET_SIZE;
@@ -1527,6 +1535,7 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->purge_tokens, prev->purge_tokens, NULL);
     ngx_conf_merge_size_value(conf->body_max, prev->body_max, 65536);
     ngx_conf_merge_value(conf->json_depth, prev->json_depth, 64);
+    ngx_conf_merge_msec_value(conf->key_wait, prev->key_wait, 0);
     ngx_conf_merge_value(conf->cloudevents, prev->cloudevents, 1);
     ngx_conf_merge_value(conf->batch_max, prev->batch_max, 1000);
     ngx_conf_merge_size_value(conf->batch_size, prev->batch_size, 1048576);
@@ -1874,6 +1883,8 @@ ngx_http_hotpath_init_process(ngx_cycle_t *cycle)
     {
         return NGX_ERROR;
     }
+
+    ngx_http_hotpath_wait_wake_all();
 
     if (mcf->nats.servers) {
         mcf->client = ngx_http_hotpath_nats_start(cycle, &mcf->nats);

@@ -85,6 +85,7 @@ typedef struct {
     u_char                          *file;         /* where it was set */
     ngx_uint_t                       line;
     ngx_http_complex_value_t        *tenant;
+    ngx_msec_t                       key_wait;     /* for one in flight */
 
     /* hotpath_write */
     ngx_str_t                        route;

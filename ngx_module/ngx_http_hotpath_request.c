@@ -5,14 +5,16 @@
  * called with it and has accept make events of it; write_submit derives the
  * operation of one, claims it in shared memory and hands it to the publisher;
  * write_outcome is called when its message was acknowledged (or not), and the
- * last one of a request has result give the answer. Each event of a batch goes
- * this way for itself. A request that waits owns its slots, one for each event;
- * when the client goes away their waiters are detached, and the outcomes still
- * settle the claims. Runs in the content phase and in the event loop, with no
- * lock held. Never in here: a 202 before the PubAck, a copy of the body beside
- * the one in the group, two results for one event of a batch, or none. See the
- * HTTP contract in ngx_module/README.md; tests/integration/test_write.py,
- * test_events.py.
+ * last one of a request has result give the answer. An event whose operation is
+ * in flight may be held until that is decided (hotpath_idempotency_wait), and
+ * is then submitted again. Each event of a batch goes this way for itself. A
+ * request that waits owns its slots, one for each event; when the client goes
+ * away their waiters are detached, and the outcomes still settle the claims.
+ * Runs in the content phase and in the event loop, with no lock held. Never in
+ * here: a 202 before the PubAck, a copy of the body beside the one in the group
+ * (but for what is held), two results for one event of a batch, or none. See
+ * the HTTP contract in ngx_module/README.md; tests/integration/test_write.py,
+ * test_events.py, test_idempotency.py.
  */
 
 
@@ -33,6 +35,15 @@ static void ngx_http_hotpath_write_event(ngx_http_hotpath_accept_t *accept,
     ngx_http_hotpath_slot_t *slot, ngx_str_t *tenant);
 static void ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     hp_event_t *event, hp_str_t partition_key);
+static void ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
+    hp_event_t *event, hp_str_t partition_key,
+    ngx_http_hotpath_seen_t *seen);
+static ngx_int_t ngx_http_hotpath_write_claim(ngx_http_hotpath_slot_t *slot,
+    hp_event_t *event, hp_str_t partition_key, ngx_http_hotpath_op_t *op);
+static void ngx_http_hotpath_write_woken(ngx_http_hotpath_wait_t *wait,
+    ngx_uint_t over);
+static void ngx_http_hotpath_write_done(ngx_http_hotpath_write_t *write);
+static void ngx_http_hotpath_write_unhold(ngx_http_hotpath_slot_t *slot);
 static ngx_http_hotpath_seen_t *ngx_http_hotpath_write_seen(
     ngx_http_hotpath_write_t *write, u_char *id);
 static void ngx_http_hotpath_write_cleanup(void *data);
@@ -113,9 +124,13 @@ ngx_http_hotpath_write_handler(ngx_http_request_t *r)
     gzip = 0;
 
     if (write->headers.encoding_lines
-        && ngx_http_hotpath_write_encoding(r, &write->headers, &gzip)
-           != NGX_OK)
+        && (write->headers.encoding_lines != 1
+            || ngx_http_hotpath_body_coding(&write->headers.encoding, &gzip)
+               != NGX_OK))
     {
+        /* RFC 9110, 15.5.16: so the client learns what would be taken */
+        (void) ngx_http_hotpath_header_const(r, "Accept-Encoding", "gzip");
+
         problem = NGX_HTTP_HOTPATH_PROBLEM_CONTENT_ENCODING_UNSUPPORTED;
         goto refuse;
     }
@@ -147,48 +162,6 @@ refuse:
     ngx_http_hotpath_count(WRITE_REFUSED);
 
     return ngx_http_hotpath_refuse(r, problem);
-}
-
-
-/* Content-Encoding: gzip, once, or nothing. */
-
-static ngx_int_t
-ngx_http_hotpath_write_encoding(ngx_http_request_t *r,
-    ngx_http_hotpath_headers_t *headers, ngx_uint_t *gzip)
-{
-    ngx_str_t  *value;
-
-    value = &headers->encoding;
-
-    if (headers->encoding_lines == 1) {
-
-        if (value->len == 0
-            || (value->len == sizeof("identity") - 1
-                && ngx_strncasecmp(value->data, (u_char *) "identity",
-                                   sizeof("identity") - 1)
-                   == 0))
-        {
-            return NGX_OK;
-        }
-
-        if ((value->len == sizeof("gzip") - 1
-             && ngx_strncasecmp(value->data, (u_char *) "gzip",
-                                sizeof("gzip") - 1)
-                == 0)
-            || (value->len == sizeof("x-gzip") - 1
-                && ngx_strncasecmp(value->data, (u_char *) "x-gzip",
-                                   sizeof("x-gzip") - 1)
-                   == 0))
-        {
-            *gzip = 1;
-            return NGX_OK;
-        }
-    }
-
-    /* RFC 9110, 15.5.16: so the client learns what would be taken */
-    (void) ngx_http_hotpath_header_const(r, "Accept-Encoding", "gzip");
-
-    return NGX_DECLINED;
 }
 
 
@@ -370,7 +343,6 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     hp_event_t *event, hp_str_t partition_key)
 {
     ngx_int_t                      rc;
-    ngx_uint_t                     partition;
     ngx_http_hotpath_op_t          op;
     ngx_http_hotpath_seen_t       *seen;
     ngx_http_hotpath_write_t      *write;
@@ -406,10 +378,7 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     op.state = NGX_HTTP_HOTPATH_OP_FREE;
 
     if (mcf->operations && event->key.len) {
-        rc = ngx_http_hotpath_idempotency_claim(mcf->operations,
-                                                event->operation_id,
-                                                event->fingerprint,
-                                                mcf->publish.timeout, &op);
+        rc = ngx_http_hotpath_write_claim(slot, event, partition_key, &op);
     }
 
     switch (rc) {
@@ -417,23 +386,93 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     case NGX_DONE:
         ngx_http_hotpath_count(WRITE_REPLAYED);
         slot->replayed = 1;
-        return;
+        break;
 
     case NGX_AGAIN:
+
+        if (slot->hold && !slot->hold->over) {
+            return;                    /* this comes back when it is woken */
+        }
+
         ngx_http_hotpath_write_refuse(slot,
                                 NGX_HTTP_HOTPATH_PROBLEM_OPERATION_IN_FLIGHT);
-        return;
+        break;
 
     case NGX_DECLINED:
         ngx_http_hotpath_write_refuse(slot,
                                       NGX_HTTP_HOTPATH_PROBLEM_KEY_REUSED);
-        return;
+        break;
 
     default: /* NGX_OK, or NGX_BUSY: the next layers tell repeats apart */
+        ngx_http_hotpath_write_publish(slot, event, partition_key, seen);
         break;
     }
 
-    /* away with it */
+    if (slot->hold) {
+        ngx_http_hotpath_write_unhold(slot);
+    }
+}
+
+
+/* As a claim in the table does; on NGX_AGAIN the event is held, where it may
+ * be. */
+
+static ngx_int_t
+ngx_http_hotpath_write_claim(ngx_http_hotpath_slot_t *slot, hp_event_t *event,
+    hp_str_t partition_key, ngx_http_hotpath_op_t *op)
+{
+    ngx_int_t                      rc;
+    ngx_http_hotpath_loc_conf_t   *lcf;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    lcf = ngx_http_get_module_loc_conf(slot->write->request,
+                                       ngx_http_hotpath_module);
+    mcf = ngx_http_get_module_main_conf(slot->write->request,
+                                        ngx_http_hotpath_module);
+
+    rc = ngx_http_hotpath_idempotency_claim(mcf->operations,
+                                            event->operation_id,
+                                            event->fingerprint,
+                                            mcf->publish.timeout, op);
+
+    if (rc != NGX_AGAIN || slot->hold || lcf->key_wait == 0) {
+        return rc;
+    }
+
+    slot->hold = ngx_http_hotpath_hold_enter(event, &partition_key,
+                                             mcf->body_memory, lcf->key_wait,
+                                             ngx_http_hotpath_write_woken,
+                                             slot);
+    if (slot->hold == NULL) {
+        return NGX_AGAIN;
+    }
+
+    slot->write->waiting++;
+
+    /* it may have ended before anybody waited for that */
+
+    return ngx_http_hotpath_idempotency_claim(mcf->operations,
+                                              event->operation_id,
+                                              event->fingerprint,
+                                              mcf->publish.timeout, op);
+}
+
+
+/* Away with it. */
+
+static void
+ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
+    hp_event_t *event, hp_str_t partition_key, ngx_http_hotpath_seen_t *seen)
+{
+    ngx_int_t                      rc;
+    ngx_uint_t                     partition;
+    ngx_http_hotpath_write_t      *write;
+    ngx_http_hotpath_main_conf_t  *mcf;
+
+    write = slot->write;
+
+    mcf = ngx_http_get_module_main_conf(write->request,
+                                        ngx_http_hotpath_module);
 
     partition = hp_partition(event->tenant, partition_key,
                              event->operation_id, mcf->publish.partitions);
@@ -482,6 +521,64 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
                                  NGX_HTTP_HOTPATH_PROBLEM_PUBLISH_QUEUE_FULL);
         break;
     }
+}
+
+
+/* Something became known of the operation that the slot's event is held for,
+ * or (over) it is told for the last time. */
+
+static void
+ngx_http_hotpath_write_woken(ngx_http_hotpath_wait_t *wait, ngx_uint_t over)
+{
+    ngx_http_hotpath_slot_t  *slot;
+
+    slot = wait->data;
+    slot->hold->over = over;
+
+    ngx_http_hotpath_write_submit(slot, &slot->hold->event,
+                                  slot->hold->partition_key);
+
+    if (slot->write->waiting == 0) {
+        ngx_http_hotpath_write_done(slot->write);
+    }
+}
+
+
+/* Nothing of it is under way or held any more. */
+
+static void
+ngx_http_hotpath_write_done(ngx_http_hotpath_write_t *write)
+{
+    ngx_int_t            rc;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = write->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    rc = ngx_http_hotpath_write_settled(write);
+
+    if (rc == NGX_DONE) {
+        return;
+    }
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+static void
+ngx_http_hotpath_write_unhold(ngx_http_hotpath_slot_t *slot)
+{
+    if (!slot->hold->over) {
+        ngx_http_hotpath_count(WAIT_DECIDED);
+    }
+
+    ngx_http_hotpath_hold_leave(slot->hold);
+    slot->hold = NULL;
+    slot->write->waiting--;
 }
 
 
@@ -550,11 +647,7 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 {
     ngx_http_hotpath_main_conf_t *mcf = data;
 
-    ngx_int_t                  rc;
-    ngx_connection_t          *c;
-    ngx_http_request_t        *r;
-    ngx_http_hotpath_slot_t   *slot;
-    ngx_http_hotpath_write_t  *write;
+    ngx_http_hotpath_slot_t  *slot;
 
     if (mcf->operations) {
         if (result->outcome == NGX_HTTP_HOTPATH_PUBLISHED) {
@@ -603,25 +696,9 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
         break;
     }
 
-    write = slot->write;
-
-    if (--write->waiting) {
-        return;
+    if (--slot->write->waiting == 0) {
+        ngx_http_hotpath_write_done(slot->write);
     }
-
-    r = write->request;
-    c = r->connection;
-
-    ngx_http_set_log_request(c->log, r);
-
-    rc = ngx_http_hotpath_write_settled(write);
-
-    if (rc == NGX_DONE) {
-        return;
-    }
-
-    ngx_http_finalize_request(r, rc);
-    ngx_http_run_posted_requests(c);
 }
 
 
@@ -638,6 +715,12 @@ ngx_http_hotpath_write_cleanup(void *data)
         if (write->slots[i].waiter) {
             write->slots[i].waiter->data = NULL;
             write->slots[i].waiter = NULL;
+            write->waiting--;
+        }
+
+        if (write->slots[i].hold) {
+            ngx_http_hotpath_hold_leave(write->slots[i].hold);
+            write->slots[i].hold = NULL;
             write->waiting--;
         }
     }

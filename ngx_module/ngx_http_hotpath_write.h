@@ -11,6 +11,7 @@
 
 #include "ngx_http_hotpath_accept.h"
 #include "ngx_http_hotpath_follow.h"
+#include "ngx_http_hotpath_hold.h"
 
 
 typedef struct ngx_http_hotpath_write_s  ngx_http_hotpath_write_t;
@@ -20,6 +21,7 @@ typedef struct ngx_http_hotpath_write_s  ngx_http_hotpath_write_t;
 typedef struct {
     ngx_http_hotpath_write_t     *write;
     ngx_http_hotpath_waiter_t    *waiter;    /* while it is under way */
+    ngx_http_hotpath_hold_t      *hold;      /* while another one is */
     ngx_http_hotpath_fate_t      *fate;      /* decided; NULL: not known, or
                                                 not waited for */
     ngx_str_t                     members;   /* of the problem's document */
@@ -47,7 +49,7 @@ struct ngx_http_hotpath_write_s {
     ngx_http_request_t           *request;
     ngx_http_hotpath_slot_t      *slots;
     ngx_uint_t                    nslots;
-    ngx_uint_t                    waiting;   /* slots with a waiter */
+    ngx_uint_t                    waiting;   /* slots with a waiter or held */
     ngx_http_hotpath_seen_t      *seen;      /* only within write_text */
     uint32_t                      seen_mask;
     ngx_msec_t                    sync_ms;   /* to wait for the commits */

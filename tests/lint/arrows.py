@@ -35,6 +35,7 @@ ALLOWED = {
     "limit": ("shm", "metrics", "inflight"),
     "cache": ("shm", "metrics"),
     "idempotency": ("shm", "metrics"),
+    "hold": ("body", "wait"),
     "compress": ("cache", "metrics"),
     "gather": (),
     "head": (),
