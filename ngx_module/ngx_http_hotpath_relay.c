@@ -15,7 +15,7 @@
  * one that is done. And where nginx has nothing more to tell the client (HEAD,
  * 304, a client that has left) while others wait, the rest is read and hidden.
  *
- * Owns the copy of the body, in the request's pool. Runs in the event loop of
+ * The copy of the body is in the request's pool. Runs in the event loop of
  * every worker with no lock held. Never in here: a part of an answer in the
  * zone, or one byte of a subrequest in the background to a client.
  *
@@ -26,9 +26,6 @@
 
 #include "ngx_http_hotpath_relay.h"
 
-
-/* The first piece of a body whose length is not known. */
-#define NGX_HTTP_HOTPATH_RELAY_PIECE    16384
 
 /* How long a URL is known to have nothing to store. */
 #define NGX_HTTP_HOTPATH_RELAY_MARK_MS  10000
@@ -61,15 +58,10 @@ static ngx_int_t ngx_http_hotpath_relay_send(ngx_http_request_t *r,
     ngx_http_hotpath_relay_ctx_t *ctx);
 static ngx_int_t ngx_http_hotpath_relay_capture(ngx_http_request_t *r,
     ngx_http_hotpath_relay_ctx_t *ctx, ngx_chain_t *in);
-static ngx_int_t ngx_http_hotpath_relay_append(ngx_http_request_t *r,
-    ngx_http_hotpath_relay_ctx_t *ctx, ngx_buf_t *b);
-static ngx_int_t ngx_http_hotpath_relay_grow(ngx_http_request_t *r,
-    ngx_http_hotpath_relay_ctx_t *ctx, size_t len);
 static void ngx_http_hotpath_relay_give_up(ngx_http_request_t *r,
     ngx_http_hotpath_relay_ctx_t *ctx);
 static void ngx_http_hotpath_relay_store(ngx_http_request_t *r,
     ngx_http_hotpath_relay_ctx_t *ctx);
-static ngx_int_t ngx_http_hotpath_relay_swallow(ngx_chain_t *in);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
@@ -462,11 +454,11 @@ ngx_http_hotpath_relay_begin(ngx_http_request_t *r,
     used = ctx->variant.base.len + NGX_HTTP_HOTPATH_VARIANT_TAIL
            + storable->head.len + storable->ntags * sizeof(uint64_t);
 
-    ctx->body_max = ngx_http_hotpath_cache_max_entry(ctx->cache);
-    ctx->body_max -= ngx_min(used, ctx->body_max);
-    ctx->expected = r->upstream->headers_in.content_length_n;
+    ctx->capture.max = ngx_http_hotpath_cache_max_entry(ctx->cache);
+    ctx->capture.max -= ngx_min(used, ctx->capture.max);
+    ctx->capture.expected = r->upstream->headers_in.content_length_n;
 
-    if (ctx->expected > (off_t) ctx->body_max) {
+    if (ctx->capture.expected > (off_t) ctx->capture.max) {
         ngx_str_set(&ctx->detail, "size");
         return NGX_DECLINED;
     }
@@ -680,7 +672,8 @@ ngx_http_hotpath_relay_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     }
 
     if (ctx->hidden) {
-        return ngx_http_hotpath_relay_swallow(in);
+        ngx_http_hotpath_capture_swallow(in);
+        return NGX_OK;
     }
 
     rc = ngx_http_next_body_filter(r, in);
@@ -689,7 +682,8 @@ ngx_http_hotpath_relay_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         && ctx->role == ngx_http_hotpath_relay_lead)
     {
         ctx->hidden = 1;
-        return ngx_http_hotpath_relay_swallow(in);
+        ngx_http_hotpath_capture_swallow(in);
+        return NGX_OK;
     }
 
     return rc;
@@ -702,109 +696,23 @@ static ngx_int_t
 ngx_http_hotpath_relay_capture(ngx_http_request_t *r,
     ngx_http_hotpath_relay_ctx_t *ctx, ngx_chain_t *in)
 {
-    ngx_uint_t  last;
+    switch (ngx_http_hotpath_capture_add(r, &ctx->capture, in)) {
 
-    last = 0;
-
-    for ( /* void */ ; in; in = in->next) {
-
-        if (ngx_buf_size(in->buf)
-            && ngx_http_hotpath_relay_append(r, ctx, in->buf) != NGX_OK)
-        {
-            ngx_http_hotpath_relay_give_up(r, ctx);
-            return ctx->hidden ? NGX_ERROR : NGX_OK;
-        }
-
-        if (in->buf->last_buf
-            || (in->buf->last_in_chain && in->buf->sync && r != r->main))
-        {
-            last = 1;
-        }
-    }
-
-    if (last || ctx->expected == (off_t) ctx->body_len) {
-
-        if (ctx->expected == -1 || ctx->expected == (off_t) ctx->body_len) {
-            ngx_http_hotpath_relay_store(r, ctx);
-
-        } else {
-            ngx_http_hotpath_relay_give_up(r, ctx);
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_relay_append(ngx_http_request_t *r,
-    ngx_http_hotpath_relay_ctx_t *ctx, ngx_buf_t *b)
-{
-    off_t    size;
-    ssize_t  n;
-
-    size = ngx_buf_size(b);
-
-    if (size < 0 || size > (off_t) (ctx->body_max - ctx->body_len)
-        || (ctx->expected != -1
-            && size > ctx->expected - (off_t) ctx->body_len)
-        || ngx_http_hotpath_relay_grow(r, ctx, (size_t) size) != NGX_OK)
-    {
-        return NGX_DECLINED;
-    }
-
-    if (ngx_buf_in_memory(b)) {
-        ngx_memcpy(ctx->body + ctx->body_len, b->pos, (size_t) size);
-
-    } else {
-        /* what a client was too slow for, written just now */
-        n = ngx_read_file(b->file, ctx->body + ctx->body_len, (size_t) size,
-                          b->file_pos);
-        if (n != size) {
-            return NGX_DECLINED;
-        }
-    }
-
-    ctx->body_len += (size_t) size;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_relay_grow(ngx_http_request_t *r,
-    ngx_http_hotpath_relay_ctx_t *ctx, size_t len)
-{
-    size_t   size;
-    u_char  *p;
-
-    if (ctx->body_size - ctx->body_len >= len) {
+    case NGX_AGAIN:
         return NGX_OK;
+
+    case NGX_OK:
+        ngx_http_hotpath_relay_store(r, ctx);
+        return NGX_OK;
+
+    case NGX_ABORT:
+        ngx_http_hotpath_relay_give_up(r, ctx);
+        return NGX_OK;
+
+    default: /* NGX_DECLINED */
+        ngx_http_hotpath_relay_give_up(r, ctx);
+        return ctx->hidden ? NGX_ERROR : NGX_OK;
     }
-
-    if (ctx->expected != -1) {
-        size = (size_t) ctx->expected;
-
-    } else {
-        size = ngx_max(2 * ctx->body_size, NGX_HTTP_HOTPATH_RELAY_PIECE);
-        size = ngx_max(size, ctx->body_len + len);
-        size = ngx_min(size, ctx->body_max);
-    }
-
-    p = ngx_palloc(r->pool, size);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (ctx->body) {
-        ngx_memcpy(p, ctx->body, ctx->body_len);
-        (void) ngx_pfree(r->pool, ctx->body);
-    }
-
-    ctx->body = p;
-    ctx->body_size = size;
-
-    return NGX_OK;
 }
 
 
@@ -814,11 +722,7 @@ ngx_http_hotpath_relay_give_up(ngx_http_request_t *r,
 {
     ctx->capturing = 0;
 
-    if (ctx->body) {
-        (void) ngx_pfree(r->pool, ctx->body);
-        ctx->body = NULL;
-    }
-
+    ngx_http_hotpath_capture_drop(r, &ctx->capture);
     ngx_http_hotpath_relay_refused(ctx);
 }
 
@@ -837,8 +741,8 @@ ngx_http_hotpath_relay_store(ngx_http_request_t *r,
     ngx_memzero(&content, sizeof(ngx_http_hotpath_cache_content_t));
 
     content.head = storable->head;
-    content.body.data = ctx->body ? ctx->body : (u_char *) "";
-    content.body.len = ctx->body_len;
+    content.body.data = ctx->capture.data ? ctx->capture.data : (u_char *) "";
+    content.body.len = ctx->capture.len;
     content.tags = storable->tags;
     content.ntags = storable->ntags;
 
@@ -866,16 +770,4 @@ ngx_http_hotpath_relay_store(ngx_http_request_t *r,
         ngx_http_hotpath_relay_end(ctx, ngx_http_hotpath_collapse_look);
         break;
     }
-}
-
-
-static ngx_int_t
-ngx_http_hotpath_relay_swallow(ngx_chain_t *in)
-{
-    for ( /* void */ ; in; in = in->next) {
-        in->buf->pos = in->buf->last;
-        in->buf->file_pos = in->buf->file_last;
-    }
-
-    return NGX_OK;
 }

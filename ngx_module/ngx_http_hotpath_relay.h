@@ -9,6 +9,7 @@
 #define _NGX_HTTP_HOTPATH_RELAY_H_INCLUDED_
 
 
+#include "ngx_http_hotpath_capture.h"
 #include "ngx_http_hotpath_collapse.h"
 #include "ngx_http_hotpath_storable.h"
 #include "ngx_http_hotpath_variant.h"
@@ -55,11 +56,7 @@ typedef struct {
 
     /* it answers */
     ngx_http_hotpath_storable_t        *storable;
-    u_char                             *body;      /* so far */
-    size_t                              body_len;
-    size_t                              body_size;
-    size_t                              body_max;
-    off_t                               expected;  /* -1: not known */
+    ngx_http_hotpath_capture_t          capture;
 
     unsigned                            has_stale:1;
     unsigned                            waited:1;

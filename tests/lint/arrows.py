@@ -36,6 +36,7 @@ ALLOWED = {
     "cache": ("shm", "metrics"),
     "idempotency": ("shm", "metrics"),
     "hold": ("body", "wait"),
+    "capture": (),
     "compress": ("cache", "metrics"),
     "gather": (),
     "head": (),
