@@ -3,7 +3,8 @@
  *
  * Each grammar against its second form: traceparent and host names against a
  * POSIX regular expression, bracketed hosts against inet_pton(), a parsed
- * Idempotency-Key against itself written as a quoted string, the walk through
+ * Idempotency-Key against the regular expression of the draft's grammar and
+ * against itself written as a quoted string, the walk through
  * X-Forwarded-For against a split at the commas from the left. Values with a
  * zero byte, which regular expressions cannot see, must simply be refused.
  *
@@ -96,7 +97,22 @@ static void check_host(hp_str_t value, const char *text)
     MUST(hp_host_valid(value) == expected);
 }
 
-static void check_key(hp_str_t value)
+/* A string of RFC 8941 with nothing behind it, or the bare form: printable
+ * ASCII without space, quotes, commas and semicolons. */
+static int key_form(const char *text)
+{
+    static regex_t quoted, bare;
+    static int quoted_ready, bare_ready;
+
+    return matches(&quoted, &quoted_ready,
+                   "^[ \t]*\"([]!#-[^-~]|\\\\[\"\\\\])"
+                   "(([] !#-[^-~]|\\\\[\"\\\\])*"
+                   "([]!#-[^-~]|\\\\[\"\\\\]))?\"[ \t]*$",
+                   text) ||
+           matches(&bare, &bare_ready, "^[ \t]*[-!#-+.-:<-~]+[ \t]*$", text);
+}
+
+static void check_key(hp_str_t value, const char *text)
 {
     unsigned char *key, *quoted, *again;
     hp_str_t whole;
@@ -108,6 +124,14 @@ static void check_key(hp_str_t value)
     rc = hp_key_parse(key, value);
     MUST(rc == -1 || (rc >= 1 && rc <= HP_KEY_MAX));
     MUST(rc <= (int)value.len);
+
+    if (strlen(text) != value.len) {
+        MUST(rc == -1);
+    } else if (rc > 0) {
+        MUST(key_form(text));
+    } else if (value.len <= HP_KEY_MAX) {
+        MUST(!key_form(text));
+    }
 
     if (rc > 0) {
         whole.data = key;
@@ -193,7 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     check_traceparent(value, text);
     check_host(value, text);
-    check_key(value);
+    check_key(value, text);
     check_forwarded(value);
     free(text);
     return 0;

@@ -75,6 +75,15 @@ REDIS = [
 ]
 
 
+_KEY = bytes(range(32))
+REPLAY = [
+    b"I\1C\0" + _KEY + bytes(16),
+    b"I\1A\0" + _KEY + bytes(8) + b"\xc9\0\0\0\4\0\0\0\2\0\0\0head{}",
+    b"I\1N\0" + _KEY + bytes(8) + b"\xc9\0" + bytes(10),
+    b"I\1U\0" + _KEY + bytes(20),
+]
+
+
 def frames():
     for name in ("event_group.json", "push.json"):
         content = json.loads((GOLDEN / name).read_text(encoding="ascii"))
@@ -95,7 +104,7 @@ def main():
     base = pathlib.Path(sys.argv[1])
     for name, seeds in (("json", JSON), ("frame", frames()),
                         ("header", HEADER), ("nats", NATS), ("nkey", NKEY),
-                        ("redis", REDIS)):
+                        ("redis", REDIS), ("replay", REPLAY)):
         folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(seeds):
