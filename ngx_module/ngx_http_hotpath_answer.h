@@ -49,6 +49,17 @@
       "The idempotency key was used with another payload")                    \
     X(OPERATION_IN_FLIGHT, "operation_in_flight", 409, 1,                     \
       "A request with this idempotency key is being processed")               \
+    X(KEY_TABLE_FULL, "idempotency_table_full", 503, 1,                       \
+      "Too many requests with an idempotency key, nothing was passed on")     \
+    X(KEY_UNAVAILABLE, "idempotency_unavailable", 503, 1,                     \
+      "The idempotency key cannot be looked up, nothing was passed on")       \
+    X(ANSWER_NOT_KEPT, "idempotency_answer_not_kept", 409, 0,                 \
+      "The first request with this key was answered, but not kept")           \
+    X(ANSWER_UNKNOWN, "idempotency_outcome_unknown", 409, 0,                  \
+      "The first request with this key got no answer, and may have been "     \
+      "carried out")                                                          \
+    X(UPSTREAM_INCOMPLETE, "upstream_incomplete", 502, 0,                     \
+      "The answer ended before it was whole")                                 \
     X(TENANT_INVALID, "tenant_invalid", 400, 0,                               \
       "The tenant is missing or not 1 to 64 of A-Z a-z 0-9 . _ -")            \
     X(OPERATION_ID_INVALID, "operation_id_invalid", 400, 0,                   \

@@ -346,6 +346,7 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
         } else if (!ngx_http_hotpath_idempotency_given_up_locked(table, e,
                                                                  now_s))
         {
+            op->left_ms = (ngx_msec_t) (e->until_s - now_s) * 1000;
             rc = NGX_AGAIN;
             goto done;
         }
@@ -385,7 +386,7 @@ done:
 }
 
 
-void
+ngx_int_t
 ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
     const u_char id[HP_UUID_SIZE],
     const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
@@ -393,6 +394,7 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
 {
     uint32_t                   now_s;
     uint64_t                   accepted_ms;
+    ngx_int_t                  rc;
     ngx_uint_t                 fresh;
     ngx_http_hotpath_lock_t   *lock;
     ngx_http_hotpath_entry_t  *bucket, *e;
@@ -401,8 +403,10 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
 
     bucket = ngx_http_hotpath_idempotency_enter(table, id, &lock);
     if (bucket == NULL) {
-        return;
+        return NGX_BUSY;
     }
+
+    rc = NGX_DECLINED;
 
     e = ngx_http_hotpath_idempotency_find_locked(bucket, id);
 
@@ -447,9 +451,13 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
     ngx_http_hotpath_idempotency_end_locked(lock, e,
                                             NGX_HTTP_HOTPATH_OP_ACCEPTED);
 
+    rc = NGX_OK;
+
 done:
 
     ngx_http_hotpath_unlock(lock);
+
+    return rc;
 }
 
 

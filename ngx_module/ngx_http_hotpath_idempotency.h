@@ -37,6 +37,8 @@ typedef struct {
     int64_t                accepted_us;  /* since 1970 */
     uint64_t               sequence;     /* accepted: of its message */
     ngx_uint_t             partition;    /* and where */
+    ngx_msec_t             left_ms;      /* in flight: until the claim ends, if
+                                            nobody renews it */
     unsigned               unsure:1;     /* accepted, and what is heard of
                                             commits does not say more: another
                                             stream's, or not of all messages */
@@ -60,7 +62,8 @@ ngx_http_hotpath_idempotency_t *ngx_http_hotpath_idempotency_add(
 /*
  * Claims the operation for this worker until deadline_ms from now. NGX_OK:
  * claimed, to be settled by _accept() or _release(). NGX_DONE: accepted
- * before, *op is filled. NGX_AGAIN: in flight under another request.
+ * before, *op is filled. NGX_AGAIN: in flight under another request, for at
+ * least op->left_ms unless it is settled before.
  * NGX_DECLINED: known with another fingerprint. NGX_BUSY: not to be kept (no
  * room or lock): go on without, the next layers do not forget. With NGX_OK,
  * op->state is OP_LOST where it was accepted before and lost: the broker may
@@ -74,8 +77,10 @@ ngx_int_t ngx_http_hotpath_idempotency_claim(
 
 /* The broker has it, in that partition under that stream sequence; created
  * tells the streams of one name apart (0: not known). In a table that is not of
- * events they are the caller's, partition being PARTITIONS_MAX to 65535. */
-void ngx_http_hotpath_idempotency_accept(
+ * events they are the caller's, partition being PARTITIONS_MAX to 65535.
+ * NGX_OK; NGX_DECLINED: it was settled before, or there is no room; NGX_BUSY:
+ * the table could not be told, and does not know it. */
+ngx_int_t ngx_http_hotpath_idempotency_accept(
     ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
     const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
     ngx_uint_t partition, uint64_t created, uint64_t sequence);

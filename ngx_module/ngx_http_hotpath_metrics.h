@@ -93,6 +93,36 @@
       "Requests that wait for the answer of another one.")                    \
     X(OUTPUT_INVALIDATED, COUNTER, "hotpath_output_invalidated_total", "",    \
       "Keys made invalid by a request that changes something.")               \
+    X(GUARD_PASSED, COUNTER, "hotpath_guard_requests_total",                  \
+      "result=\"passed\"",                                                    \
+      "Requests with an idempotency key for an upstream, by result.")         \
+    X(GUARD_REPLAYED, COUNTER, "hotpath_guard_requests_total",                \
+      "result=\"replayed\"", "")                                              \
+    X(GUARD_IN_FLIGHT, COUNTER, "hotpath_guard_requests_total",               \
+      "result=\"in_flight\"", "")                                             \
+    X(GUARD_REUSED, COUNTER, "hotpath_guard_requests_total",                  \
+      "result=\"reused\"", "")                                                \
+    X(GUARD_NO_ANSWER, COUNTER, "hotpath_guard_requests_total",               \
+      "result=\"no_answer\"", "")                                             \
+    X(GUARD_REFUSED, COUNTER, "hotpath_guard_requests_total",                 \
+      "result=\"refused\"", "")                                               \
+    X(GUARD_UNAVAILABLE, COUNTER, "hotpath_guard_requests_total",             \
+      "result=\"unavailable\"", "")                                           \
+    X(GUARD_ANSWER_KEPT, COUNTER, "hotpath_guard_answers_total",              \
+      "result=\"kept\"",                                                      \
+      "What became of the requests that were passed on.")                     \
+    X(GUARD_ANSWER_NOT_KEPT, COUNTER, "hotpath_guard_answers_total",          \
+      "result=\"not_kept\"", "")                                              \
+    X(GUARD_ANSWER_LOST, COUNTER, "hotpath_guard_answers_total",              \
+      "result=\"lost\"", "")                                                  \
+    X(GUARD_ANSWER_UNSENT, COUNTER, "hotpath_guard_answers_total",            \
+      "result=\"unsent\"", "")                                                \
+    X(GUARD_ANSWER_RETRY, COUNTER, "hotpath_guard_answers_total",             \
+      "result=\"retry\"", "")                                                 \
+    X(GUARD_REDIS_ERRORS, COUNTER, "hotpath_guard_redis_errors_total", "",    \
+      "Times Redis could not be asked or told of an idempotency key.")        \
+    X(GUARD_DIVERGED, COUNTER, "hotpath_guard_diverged_total", "",            \
+      "Answers whose key had been passed on by another instance as well.")    \
     X(PUBLISH_MESSAGES, COUNTER, "hotpath_publish_messages_total", "",        \
       "JetStream messages published.")                                        \
     X(PUBLISH_EVENTS, COUNTER, "hotpath_publish_events_total", "",            \

@@ -254,6 +254,13 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       offsetof(ngx_http_hotpath_main_conf_t, operations),
       NULL },
 
+    { ngx_string("hotpath_idempotency"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_hotpath_guard_set,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_hotpath_loc_conf_t, guard),
+      NULL },
+
     { ngx_string("hotpath_idempotency_wait"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -1337,6 +1344,7 @@ ngx_http_hotpath_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_hotpath_output_init(cf) != NGX_OK
+        || (mcf->guards && ngx_http_hotpath_guard_init(cf) != NGX_OK)
         || ngx_http_hotpath_metrics_init(cf) != NGX_OK
         || ngx_http_hotpath_fleet_init(cf) != NGX_OK
         || ngx_http_hotpath_warm_init(cf, mcf) != NGX_OK
@@ -1559,6 +1567,18 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_hotpath_param_merge(&prev->param, &conf->param);
     ngx_http_hotpath_limit_merge(&prev->limit, &conf->limit);
+
+    if (ngx_http_hotpath_guard_merge(cf, &prev->guard, &conf->guard,
+                                     conf->handler != NULL,
+                                     mcf->redis != NULL)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->guard.mode > NGX_HTTP_HOTPATH_GUARD_OFF) {
+        mcf->guards++;
+    }
 
     if (clcf->noname && conf->handler == NULL && prev->handler) {
         /* "if" and "limit_except" inside a location answer as it does */

@@ -19,6 +19,7 @@
 #include "ngx_http_hotpath_cache.h"
 #include "ngx_http_hotpath_cursor.h"
 #include "ngx_http_hotpath_forwarded.h"
+#include "ngx_http_hotpath_guard.h"
 #include "ngx_http_hotpath_idempotency.h"
 #include "ngx_http_hotpath_limit.h"
 #include "ngx_http_hotpath_metrics.h"
@@ -71,6 +72,7 @@ typedef struct {
                                                       else the warm room's */
     ngx_uint_t                       writes;       /* locations that write */
     ngx_uint_t                       purges;       /* and that purge */
+    ngx_uint_t                       guards;       /* hotpath_idempotency */
     size_t                           body_memory;  /* a worker's, for bodies */
     ngx_int_t                        wait_max;     /* waiters in a worker */
 
@@ -117,6 +119,9 @@ typedef struct {
 
     /* hotpath_cache in front of an upstream */
     ngx_http_hotpath_output_conf_t   output;
+
+    /* hotpath_idempotency in front of an upstream */
+    ngx_http_hotpath_guard_conf_t    guard;
 
     ngx_http_hotpath_limit_conf_t    limit;
     ngx_array_t                     *trusted;      /* of ngx_cidr_t */

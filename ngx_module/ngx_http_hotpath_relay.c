@@ -34,7 +34,6 @@
 static ngx_int_t ngx_http_hotpath_relay_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hotpath_relay_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
-static ngx_uint_t ngx_http_hotpath_relay_own(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hotpath_relay_decide(ngx_http_request_t *r,
     ngx_http_hotpath_relay_ctx_t *ctx);
 static ngx_int_t ngx_http_hotpath_relay_validated(ngx_http_request_t *r,
@@ -111,9 +110,7 @@ ngx_http_hotpath_relay_header_filter(ngx_http_request_t *r)
 }
 
 
-/* 1 where the answer is nginx's own and not the upstream's. */
-
-static ngx_uint_t
+ngx_uint_t
 ngx_http_hotpath_relay_own(ngx_http_request_t *r)
 {
     ngx_http_upstream_t  *u;

@@ -101,6 +101,10 @@ void ngx_http_hotpath_relay_end(ngx_http_hotpath_relay_ctx_t *ctx,
 /* The same where its answer is one that is not stored. */
 void ngx_http_hotpath_relay_refused(ngx_http_hotpath_relay_ctx_t *ctx);
 
+/* 1 where the answer is nginx's own and not the upstream's; for header
+ * filters. */
+ngx_uint_t ngx_http_hotpath_relay_own(ngx_http_request_t *r);
+
 /* 1 where the upstream failed to answer r, and 1 where what the zone has may
  * stand in for it. */
 ngx_uint_t ngx_http_hotpath_relay_failed(ngx_http_request_t *r);

@@ -25,8 +25,6 @@
 #include <openssl/rand.h>
 
 
-static ngx_int_t ngx_http_hotpath_write_encoding(ngx_http_request_t *r,
-    ngx_http_hotpath_headers_t *headers, ngx_uint_t *gzip);
 static ngx_int_t ngx_http_hotpath_write_text(ngx_http_request_t *r,
     void *data, ngx_pool_t *pool, hp_str_t *text);
 static ngx_int_t ngx_http_hotpath_write_slots(
@@ -37,7 +35,7 @@ static void ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
     hp_event_t *event, hp_str_t partition_key);
 static void ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
     hp_event_t *event, hp_str_t partition_key,
-    ngx_http_hotpath_seen_t *seen);
+    ngx_http_hotpath_seen_t *seen, ngx_uint_t again);
 static ngx_int_t ngx_http_hotpath_write_claim(ngx_http_hotpath_slot_t *slot,
     hp_event_t *event, hp_str_t partition_key, ngx_http_hotpath_op_t *op);
 static void ngx_http_hotpath_write_woken(ngx_http_hotpath_wait_t *wait,
@@ -404,7 +402,8 @@ ngx_http_hotpath_write_submit(ngx_http_hotpath_slot_t *slot,
         break;
 
     default: /* NGX_OK, or NGX_BUSY: the next layers tell repeats apart */
-        ngx_http_hotpath_write_publish(slot, event, partition_key, seen);
+        ngx_http_hotpath_write_publish(slot, event, partition_key, seen,
+                                       op.state == NGX_HTTP_HOTPATH_OP_LOST);
         break;
     }
 
@@ -462,7 +461,8 @@ ngx_http_hotpath_write_claim(ngx_http_hotpath_slot_t *slot, hp_event_t *event,
 
 static void
 ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
-    hp_event_t *event, hp_str_t partition_key, ngx_http_hotpath_seen_t *seen)
+    hp_event_t *event, hp_str_t partition_key, ngx_http_hotpath_seen_t *seen,
+    ngx_uint_t again)
 {
     ngx_int_t                      rc;
     ngx_uint_t                     partition;
@@ -478,8 +478,7 @@ ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
                              event->operation_id, mcf->publish.partitions);
 
     rc = ngx_http_hotpath_publish_event(mcf->publisher, partition, event,
-                                        op.state == NGX_HTTP_HOTPATH_OP_LOST,
-                                        slot, &slot->waiter);
+                                        again, slot, &slot->waiter);
     if (rc == NGX_OK) {
         write->waiting++;
 
@@ -651,7 +650,7 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 
     if (mcf->operations) {
         if (result->outcome == NGX_HTTP_HOTPATH_PUBLISHED) {
-            ngx_http_hotpath_idempotency_accept(mcf->operations,
+            (void) ngx_http_hotpath_idempotency_accept(mcf->operations,
                                                 waiter->operation_id,
                                                 waiter->fingerprint,
                                                 waiter->accepted_us,

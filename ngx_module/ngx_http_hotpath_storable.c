@@ -44,6 +44,8 @@ typedef struct {
 
 static ngx_int_t ngx_http_hotpath_storable_facts(ngx_http_request_t *r,
     ngx_str_t *stored, ngx_http_hotpath_storable_facts_t *facts);
+static void ngx_http_hotpath_storable_shown(ngx_http_request_t *r,
+    ngx_http_hotpath_head_t *head);
 static ngx_int_t ngx_http_hotpath_storable_value(ngx_http_request_t *r,
     ngx_str_t *name, ngx_str_t *stored, ngx_str_t *value);
 static ngx_int_t ngx_http_hotpath_storable_times(ngx_http_request_t *r,
@@ -158,18 +160,7 @@ ngx_http_hotpath_storable_judge(ngx_http_request_t *r,
         return ngx_http_hotpath_storable_decline(storable, "authorization");
     }
 
-    head.status = status;
-    head.type = r->headers_out.content_type;
-
-    if (r->headers_out.etag && r->headers_out.etag->hash) {
-        head.etag = r->headers_out.etag->value;
-    }
-
-    if (r->headers_out.last_modified && r->headers_out.last_modified->hash
-        && r->headers_out.last_modified_time != -1)
-    {
-        head.last_modified = r->headers_out.last_modified->value;
-    }
+    ngx_http_hotpath_storable_shown(r, &head);
 
     rc = ngx_http_hotpath_storable_times(r, &lcf->output.rules, &facts, status,
                                          asked_ms,
@@ -186,6 +177,52 @@ ngx_http_hotpath_storable_judge(ngx_http_request_t *r,
     }
 
     return ngx_http_hotpath_storable_head(r, &facts, NULL, &head, storable);
+}
+
+
+/* What the answer says of itself in places of their own. */
+
+static void
+ngx_http_hotpath_storable_shown(ngx_http_request_t *r,
+    ngx_http_hotpath_head_t *head)
+{
+    head->status = r->headers_out.status;
+    head->type = r->headers_out.content_type;
+
+    if (r->headers_out.etag && r->headers_out.etag->hash) {
+        head->etag = r->headers_out.etag->value;
+    }
+
+    if (r->headers_out.last_modified && r->headers_out.last_modified->hash
+        && r->headers_out.last_modified_time != -1)
+    {
+        head->last_modified = r->headers_out.last_modified->value;
+    }
+}
+
+
+ngx_int_t
+ngx_http_hotpath_storable_whole(ngx_http_request_t *r, ngx_str_t *text)
+{
+    ngx_str_t                 connection, date;
+    ngx_http_hotpath_head_t   head;
+
+    ngx_memzero(&head, sizeof(ngx_http_hotpath_head_t));
+    ngx_http_hotpath_storable_shown(r, &head);
+
+    if (ngx_http_hotpath_storable_value(r,
+                                       &ngx_http_hotpath_storable_connection,
+                                       NULL, &connection)
+        == NGX_ERROR
+        || ngx_http_hotpath_storable_value(r, &ngx_http_hotpath_storable_date,
+                                           NULL, &date)
+           == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_hotpath_kept_head(r, &head, &connection, &date, NULL,
+                                      text);
 }
 
 

@@ -40,5 +40,11 @@ ngx_int_t ngx_http_hotpath_storable_renewed(ngx_http_request_t *r,
     ngx_http_hotpath_loc_conf_t *lcf, uint64_t asked_ms,
     ngx_http_hotpath_copy_t *copy, ngx_http_hotpath_storable_t *storable);
 
+/* The head of such an answer whether a cache may keep it or not, all but what
+ * ngx_http_hotpath_kept.h leaves out. NGX_OK, NGX_DECLINED: too large,
+ * NGX_ERROR. */
+ngx_int_t ngx_http_hotpath_storable_whole(ngx_http_request_t *r,
+    ngx_str_t *head);
+
 
 #endif /* _NGX_HTTP_HOTPATH_STORABLE_H_INCLUDED_ */
