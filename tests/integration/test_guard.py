@@ -18,7 +18,7 @@ import guarded
 from guarded import key, order, post, problem, replayed
 from origin import Reply
 from servers import wait_until
-from wire import RawHTTP
+from wire import RawHTTP, golden
 
 STACK = guarded.options
 
@@ -420,6 +420,35 @@ def test_finished_keys_go_before_those_in_flight(nginx_only, origin, url):
         origin._gates[slow][0].set()
         assert first.result(20).status == 201
     assert orders.count() == 1
+
+
+def test_table_full_of_requests_in_flight(nginx_only, origin, url):
+    """Nine keys of one set of eight: the ninth is refused, not passed on, and
+    none of the others forgotten."""
+    target = url("/few/")
+    orders = order(origin, target)
+    names = []
+    for number in range(60000):
+        name = f"full-{target}-{number}"
+        place = golden.operation_id(b"default", b"/few/", name.encode())[12:]
+        if int.from_bytes(place, "little") < 2 ** 32 / 1024:
+            names.append(name)
+    assert len(names) >= 9
+    before = requests_total(nginx_only, "unavailable")
+    with ThreadPoolExecutor(8) as pool, origin.hold(target) as hold:
+        first = [pool.submit(post, nginx_only, target, name)
+                 for name in names[:8]]
+        origin.wait_held(target, 8)
+        answer = post(nginx_only, target, names[8])
+        problem(answer, 503, "idempotency_table_full")
+        assert answer.headers["Retry-After"] == "1"
+        problem(post(nginx_only, target, names[0]), 409,
+                "operation_in_flight")
+        hold.gate.set()
+        assert {each.result(20).status for each in first} == {201}
+    assert post(nginx_only, target, names[8]).status == 201
+    assert orders.count() == 9
+    assert requests_total(nginx_only, "unavailable") == before + 1
 
 
 # Two instances.
