@@ -199,7 +199,7 @@ ngx_http_hotpath_guard_known(ngx_http_hotpath_guarded_t *ctx,
 
         if (ngx_http_hotpath_cache_get(ctx->conf->answers, &key,
                                        HP_CODING_IDENTITY, ctx->request->pool,
-                                       &copy)
+                                       NULL, &copy)
             == NGX_OK
             && copy.meta.version == op->sequence)
         {
