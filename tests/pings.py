@@ -53,7 +53,9 @@ class _Connection:
                 raise OSError("closed")
             answer += data
         took = (time.monotonic() - begin) * 1e3
-        waited = _waited_ms("self") + _waited_ms(self.worker) - before
+        # a worker that has ended meanwhile says no more, and has no excuse
+        waited = max(0.0, _waited_ms("self") + _waited_ms(self.worker)
+                     - before)
         if not answer.startswith(b"HTTP/1.1 200 "):
             raise OSError(answer[:100])
         if self.worker is None:
