@@ -103,7 +103,9 @@ ngx_http_hotpath_write_follow(ngx_http_hotpath_write_t *write)
         n += (slot->problem == NGX_HTTP_HOTPATH_PROBLEM_N && slot->twin == 0);
     }
 
-    if (n == 0) {
+    /* all or none, so that the memory of those that wait has a bound */
+
+    if (n == 0 || !ngx_http_hotpath_wait_room(n)) {
         return NGX_OK;
     }
 

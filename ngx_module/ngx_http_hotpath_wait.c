@@ -312,6 +312,22 @@ ngx_http_hotpath_wait_bucket(const u_char *id)
 }
 
 
+ngx_uint_t
+ngx_http_hotpath_wait_room(ngx_uint_t n)
+{
+    if (ngx_http_hotpath_wait_seat
+        && ngx_http_hotpath_wait_n < ngx_http_hotpath_wait_max
+        && n <= ngx_http_hotpath_wait_max - ngx_http_hotpath_wait_n)
+    {
+        return 1;
+    }
+
+    ngx_http_hotpath_count(WAIT_FULL);
+
+    return 0;
+}
+
+
 ngx_int_t
 ngx_http_hotpath_wait_enter(ngx_http_hotpath_wait_t *wait,
     const u_char id[HP_UUID_SIZE], ngx_msec_t ms)
@@ -319,10 +335,7 @@ ngx_http_hotpath_wait_enter(ngx_http_hotpath_wait_t *wait,
     ngx_uint_t    i;
     ngx_queue_t  *list;
 
-    if (ngx_http_hotpath_wait_seat == NULL
-        || ngx_http_hotpath_wait_n >= ngx_http_hotpath_wait_max)
-    {
-        ngx_http_hotpath_count(WAIT_FULL);
+    if (!ngx_http_hotpath_wait_room(1)) {
         return NGX_BUSY;
     }
 

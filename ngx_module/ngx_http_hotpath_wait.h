@@ -54,6 +54,9 @@ ngx_int_t ngx_http_hotpath_wait_prepare(ngx_cycle_t *cycle);
 ngx_int_t ngx_http_hotpath_wait_start(ngx_cycle_t *cycle, ngx_uint_t max);
 void ngx_http_hotpath_wait_stop(void);
 
+/* 1 where so many more may wait in this worker; 0 is counted as "full". */
+ngx_uint_t ngx_http_hotpath_wait_room(ngx_uint_t n);
+
 /* NGX_OK: it waits, for ms at most; whoever enters asks the table of
  * operations afterwards, not before, or misses what happens in between.
  * NGX_BUSY: as many wait as may: do not. */

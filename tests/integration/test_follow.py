@@ -358,8 +358,12 @@ def test_beyond_the_bound_nobody_waits(own_stack):
         assert state(answer) == ("accepted", 200)
         assert answer.seconds < 0.5
         assert answer.headers["Preference-Applied"] is None
+        # nor half a batch
+        some = sync(own_stack, [event(key()) for _ in range(2)]).answer()
+        assert (some.status, some.seconds < 0.5) == (202, True)
+        assert some.headers["Preference-Applied"] is None
         assert own_stack.metric("hotpath_waits_total",
-                                'result="full"') == before + 1
+                                'result="full"') == before + 2
         own_stack.thaw("drain")
         assert state(asked.answer()) == ("processed", 200)
     finally:
