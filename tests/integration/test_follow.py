@@ -462,6 +462,21 @@ def survivors(sockets):
     return texts
 
 
+def test_drain_killed_while_they_wait(still):
+    """What the dead one told cannot be known: the next one's notices make
+    them ask, more at once than may, and all are answered."""
+    operations = [accepted(still, payload={"productId": n})
+                  for n in range(400)]
+    sockets = many(still, operations, 28)
+    waiting(still, 400)
+    still.kill("drain")
+    still.start("drain")
+    bodies = answers(sockets)
+    assert [json.loads(each)["status"] for each in bodies] == (
+        ["processed"] * 400)
+    waiting(still, 0)
+
+
 def test_broker_lost_while_they_wait(own_stack):
     settled(own_stack)
     own_stack.freeze("drain")
