@@ -365,7 +365,7 @@ ngx_http_hotpath_guard_told(ngx_http_hotpath_guarded_t *ctx, hp_str_t record)
         return;
     }
 
-    if (ngx_http_hotpath_guard_write(ctx, replay.kind) != NGX_OK) {
+    if (ngx_http_hotpath_guard_write(ctx, replay.kind) == NGX_BUSY) {
         ngx_http_hotpath_guard_release(ctx);
     }
 
@@ -546,6 +546,8 @@ ngx_http_hotpath_guard_settle(ngx_http_hotpath_guarded_t *ctx,
     ngx_int_t   rc;
     ngx_uint_t  tries;
 
+    rc = NGX_OK;
+
     if (!ctx->local) {
         return NGX_OK;
     }
@@ -568,6 +570,10 @@ ngx_http_hotpath_guard_settle(ngx_http_hotpath_guarded_t *ctx,
             ngx_http_hotpath_guard_later(ctx, NGX_HTTP_HOTPATH_GUARD_BUSY_MS);
             return NGX_AGAIN;
         }
+    }
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_hotpath_count(GUARD_DIVERGED);
     }
 
     switch (kind) {
@@ -598,27 +604,28 @@ ngx_http_hotpath_guard_settle(ngx_http_hotpath_guarded_t *ctx,
 }
 
 
-/* In the instance. NGX_BUSY: not done this time; the claim is still held. */
+/* In the instance. NGX_BUSY: not done this time; the claim is still held.
+ * NGX_DECLINED: somebody else has done that, after this claim was over. */
 
 static ngx_int_t
 ngx_http_hotpath_guard_write(ngx_http_hotpath_guarded_t *ctx,
     hp_replay_kind_t kind)
 {
-    uint64_t  version;
+    uint64_t   version;
+    ngx_int_t  rc;
 
     version = kind == HP_REPLAY_UNKNOWN ? NGX_HTTP_HOTPATH_GUARD_UNKNOWN
               : kind == HP_REPLAY_ANSWER
                 ? ngx_http_hotpath_guard_keep(ctx, ctx->answered_us)
                 : NGX_HTTP_HOTPATH_GUARD_NOT_KEPT;
 
-    if (ngx_http_hotpath_idempotency_accept(ctx->conf->table, ctx->id,
-                                            ctx->fingerprint,
-                                            ctx->answered_us,
-                                            ngx_max(ctx->status,
+    rc = ngx_http_hotpath_idempotency_accept(ctx->conf->table, ctx->id,
+                                             ctx->fingerprint,
+                                             ctx->answered_us,
+                                             ngx_max(ctx->status,
                                              NGX_HTTP_HOTPATH_PARTITIONS_MAX),
-                                            0, version)
-        == NGX_BUSY)
-    {
+                                             0, version);
+    if (rc == NGX_BUSY) {
         return NGX_BUSY;
     }
 
@@ -630,7 +637,7 @@ ngx_http_hotpath_guard_write(ngx_http_hotpath_guarded_t *ctx,
 
     ngx_http_hotpath_wait_wake(ctx->id);
 
-    return NGX_OK;
+    return rc;
 }
 
 

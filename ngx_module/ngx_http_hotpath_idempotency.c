@@ -85,7 +85,7 @@ static ngx_int_t ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone,
     void *data);
 static void ngx_http_hotpath_idempotency_begin_locked(
     ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock,
-    ngx_http_hotpath_entry_t *e);
+    ngx_http_hotpath_entry_t *e, ngx_uint_t accepted);
 static void ngx_http_hotpath_idempotency_end_locked(
     ngx_http_hotpath_lock_t *lock, ngx_http_hotpath_entry_t *e,
     ngx_http_hotpath_op_e state);
@@ -359,10 +359,8 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
         }
     }
 
-    ngx_http_hotpath_idempotency_begin_locked(table, lock, e);
-
     e->state = NGX_HTTP_HOTPATH_OP_FREE;
-    ngx_memory_barrier();
+    ngx_http_hotpath_idempotency_begin_locked(table, lock, e, 0);
 
     ngx_memcpy(e->id, id, HP_UUID_SIZE);
     ngx_memcpy(e->fingerprint, fingerprint, sizeof(e->fingerprint));
@@ -429,12 +427,13 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
         }
     }
 
-    ngx_http_hotpath_idempotency_begin_locked(table, lock, e);
-
     if (fresh) {
         e->state = NGX_HTTP_HOTPATH_OP_FREE;
-        ngx_memory_barrier();
+    }
 
+    ngx_http_hotpath_idempotency_begin_locked(table, lock, e, 1);
+
+    if (fresh) {
         ngx_memcpy(e->id, id, HP_UUID_SIZE);
         ngx_memcpy(e->fingerprint, fingerprint, sizeof(e->fingerprint));
     }
@@ -620,14 +619,16 @@ ngx_http_hotpath_idempotency_window(ngx_http_hotpath_idempotency_t *table)
 }
 
 
-/* Around the writing of an entry: which one it is stands in the lock. */
+/* Around the writing of an entry: which one it is, and whether it is being
+ * accepted, stands in the lock. One that is claimed is set free before. */
 
 static void
 ngx_http_hotpath_idempotency_begin_locked(
     ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock,
-    ngx_http_hotpath_entry_t *e)
+    ngx_http_hotpath_entry_t *e, ngx_uint_t accepted)
 {
-    lock->dirty = e - table->entries + 1;
+    ngx_memory_barrier();
+    lock->dirty = (e - table->entries + 1) * 2 + accepted;
     ngx_memory_barrier();
 }
 
@@ -642,8 +643,9 @@ ngx_http_hotpath_idempotency_end_locked(ngx_http_hotpath_lock_t *lock,
 }
 
 
-/* Somebody died while writing. What was being claimed is free: its request
- * died too, before it did anything. What was being accepted has been. */
+/* Somebody died while writing. What was being claimed is free, or a claim of
+ * his: his request died too, before it did anything. What was being accepted
+ * has been. */
 
 static void
 ngx_http_hotpath_idempotency_mend_locked(
@@ -651,9 +653,9 @@ ngx_http_hotpath_idempotency_mend_locked(
 {
     ngx_http_hotpath_entry_t  *e;
 
-    e = &table->entries[lock->dirty - 1];
+    e = &table->entries[lock->dirty / 2 - 1];
 
-    if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
+    if ((lock->dirty & 1) && e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
         e->until_s = ngx_http_hotpath_idempotency_now_s()
                      + (uint32_t) table->window_s;
         e->state = NGX_HTTP_HOTPATH_OP_ACCEPTED;

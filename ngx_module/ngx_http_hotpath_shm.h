@@ -21,8 +21,8 @@
 
 /*
  * owner: written by whoever takes or releases the lock, by compare-and-swap;
- * 0 free, else the pid of the holder. dirty: written by the holder only; 1
- * while what the lock protects is between two consistent states.
+ * 0 free, else the pid of the holder. dirty: written by the holder only; not
+ * 0 while what the lock protects is between two consistent states.
  */
 typedef struct {
     ngx_atomic_t  owner;

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from servers import Client, wait_until
+from servers import wait_until
 from wire import RawHTTP, config
 
 SERVER = """
@@ -239,6 +239,8 @@ def test_reload_while_some_wait(frozen, connections):
             each.result(30) for each in late]
     assert {answer.status for answer in answers} == {202}, answers
     assert len(rows(frozen, name)) == 1
+    wait_until(lambda: not old & set(frozen.nginx_workers()), 20,
+               "the old workers have ended")
 
 
 # The key itself.
@@ -296,11 +298,10 @@ def test_forgetting_is_harmless(own_stack):
     names = [f"{prefix}-{number}" for number in range(6000)]
     forced = own_stack.metric("hotpath_idempotency_forced_evictions_total")
     seen = []
-    client = Client(own_stack.ports["http"])
     for _ in range(2):
         ids = {}
         for at in range(0, len(names), 500):
-            answer = client.request("POST", "/events", [
+            answer = own_stack.post([
                 event(name) for name in names[at:at + 500]])
             assert answer.status == 202, answer
             for name, result in zip(names[at:at + 500],
@@ -308,7 +309,6 @@ def test_forgetting_is_harmless(own_stack):
                 assert result["status"] == "accepted", result
                 ids[name] = result["operationId"]
         seen.append(ids)
-    client.close()
     assert seen[0] == seen[1]
     assert own_stack.metric("hotpath_idempotency_forced_evictions_total") \
         > forced + 1000

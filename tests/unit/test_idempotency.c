@@ -253,7 +253,7 @@ static void test_torn(void **state)
 
     /* 2 was being accepted: its claim says so until the last store */
     e = ngx_http_hotpath_idempotency_find_locked(bucket, id_of(2));
-    ngx_http_hotpath_idempotency_begin_locked(table, lock, e);
+    ngx_http_hotpath_idempotency_begin_locked(table, lock, e, 1);
     e->owner = 123;
     lock->owner = (ngx_atomic_t)gone();
     assert_int_equal(claim(table, 2, print), NGX_DONE);
@@ -265,7 +265,7 @@ static void test_torn(void **state)
     bucket = ngx_http_hotpath_idempotency_enter(table, id_of(4), &lock);
     e = ngx_http_hotpath_idempotency_room_locked(
         table, bucket, ngx_http_hotpath_idempotency_now_s());
-    ngx_http_hotpath_idempotency_begin_locked(table, lock, e);
+    ngx_http_hotpath_idempotency_begin_locked(table, lock, e, 0);
     memcpy(e->id, id_of(4), HP_UUID_SIZE);
     lock->owner = (ngx_atomic_t)gone();
     assert_int_equal(claim(table, 4, other), NGX_OK);
