@@ -433,8 +433,9 @@ def test_a_worker_is_killed_while_they_wait(still):
     os.kill(old[0], signal.SIGKILL)
     wait_until(lambda: len(set(still.nginx_workers()) - set(old)) == 1, 10,
                "it is replaced")
-    left = wait_until(lambda: still.metric("hotpath_waiting"), 10,
-                      "others still wait")
+    # whichever of the two workers had how many of them
+    left = still.metric("hotpath_waiting")
+    assert left <= 40
     more = many(still, [operation] * 40, 25)
     waiting(still, left + 40)
     still.thaw("drain")
