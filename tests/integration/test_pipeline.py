@@ -246,6 +246,13 @@ def test_reload_in_between(own_stack, documents):
             if answer.headers["connection"] == "close":
                 break
         client.close()
+    alone(own_stack)
+
+
+def alone(own_stack):
+    """A worker that ends closes connections that have asked nothing yet."""
+    wait_until(lambda: len(own_stack.nginx_workers()) == 1, 10,
+               "the old worker is gone")
 
 
 def together(own_stack, texts):
@@ -379,6 +386,7 @@ def test_a_reader_that_never_began(own_stack, documents):
         for _ in range(begun - i):
             assert client.answer().body == documents[name]
         client.close()
+    alone(own_stack)
 
 
 def test_an_answer_in_pieces(own_stack, documents):
