@@ -32,6 +32,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 
 import psycopg2
 
@@ -146,6 +147,16 @@ class TestStack(local.Stack):
 
     def thaw(self, name):
         self[name].signal(signal.SIGCONT, everyone=True)
+
+    def wait_thawed(self):
+        """A broker that stood still answers each worker again. That they are
+        connected does not say so: a connection is closed for a ping that was
+        not answered before, and that soon after the next freeze."""
+        self.wait_ready()
+        wait_until(lambda: all(
+            self.post({"idempotencyKey": str(uuid.uuid4()),
+                       "eventType": "thawed", "payload": {}}).status == 202
+            for _ in range(12)), 20, "every worker is answered")
 
     def kill(self, name):
         """SIGKILL to the server's first process; returns when it is gone."""

@@ -69,7 +69,7 @@ def frozen(own_stack):
     own_stack.freeze("nats")
     yield own_stack
     own_stack.thaw("nats")
-    own_stack.wait_ready()
+    own_stack.wait_thawed()
 
 
 @pytest.fixture
