@@ -1277,7 +1277,7 @@ ngx_http_hotpath_cache_read(ngx_http_hotpath_cache_t *cache,
         }
     }
 
-    if (buffer->body == NULL) {
+    if (buffer->body == NULL && body) {
         buffer->body = buffer->data + entry->head_len;
     }
 
