@@ -1,15 +1,19 @@
 /*
- * closedloop.c: a program; asks a server for one document on many connections,
- * again on each as soon as it was answered, and says how many answers came.
+ * closedloop.c: a program; asks a server on many connections, again on each as
+ * soon as it was answered, and says how many answers came.
  *
- *     closedloop HOST PORT PATH CONNECTIONS SECONDS
+ *     closedloop HOST PORT PATH CONNECTIONS SECONDS [RUN]
  *
  * One job: a load that costs less than what it asks for. wrk looks at every
  * byte of every header, so that it is the limit before an nginx worker that
- * answers from memory is, and the sooner the more header lines there are. This
- * one learns from the first answer how long the header is and what the body is,
- * and then looks where the header ends, at the status and at the whole body. An
- * answer that is not 200 with that same body ends the program with status 1.
+ * answers from memory is, and the sooner the more header lines there are; and
+ * where the server shares two cores with it and a broker, what it uses is
+ * missing there. This one learns from the first answer how long the header is
+ * and what the body is, and then looks where the header ends, at the status and
+ * at the whole body. It asks for one document; with RUN, it sends bench.py's
+ * event of 157 bytes, each with a key of its own (RUN and a number), and then
+ * the status has to be 202 and the body as long as the first. Any other answer
+ * ends the program with status 1.
  *
  * Prints a line of JSON: how many answers, in how many seconds. Owns its
  * sockets; one thread, memory fixed. Document: README.md here; used by rig.py.
@@ -29,6 +33,7 @@
 
 #define MAX_CONNECTIONS 1024
 #define ANSWER_MAX 16384
+#define EVENT 157
 
 typedef struct {
     int fd;
@@ -38,8 +43,9 @@ typedef struct {
 
 static connection_t connections[MAX_CONNECTIONS];
 static char request[1024], body[ANSWER_MAX];
-static size_t request_len, body_len, head_len;
-static uint64_t answered;
+static char *key; /* the digits of it that count, in the request; or NULL */
+static size_t request_len, body_len, head_len, key_len;
+static uint64_t asked, answered;
 
 static int64_t now_ns(void)
 {
@@ -79,7 +85,18 @@ static void open_connection(connection_t *c, const char *host, int port)
 
 static void ask(connection_t *c)
 {
+    uint64_t number;
+    size_t i;
+
     c->have = 0;
+
+    if (key) {
+        number = asked++;
+
+        for (i = key_len; i > 0; i--, number /= 10) {
+            key[i - 1] = (char)('0' + number % 10);
+        }
+    }
 
     if (send(c->fd, request, request_len, MSG_NOSIGNAL) !=
         (ssize_t)request_len) {
@@ -114,7 +131,7 @@ static int is_whole(connection_t *c)
         return 0;
     }
 
-    if (memcmp(c->answer, "HTTP/1.1 200 ", 13) != 0) {
+    if (memcmp(c->answer, key ? "HTTP/1.1 202 " : "HTTP/1.1 200 ", 13) != 0) {
         c->answer[head - 4] = '\0';
         die("answered", c->answer);
     }
@@ -138,7 +155,7 @@ static int is_whole(connection_t *c)
     }
 
     if (c->have > head + body_len ||
-        memcmp(c->answer + head, body, body_len) != 0) {
+        (key == NULL && memcmp(c->answer + head, body, body_len) != 0)) {
         die("another body", c->answer);
     }
 
@@ -163,6 +180,33 @@ static void read_answer(connection_t *c)
     }
 }
 
+static void make_request(const char *path, const char *run)
+{
+    static const char tail[] =
+        "\",\"eventType\":\"page_view\",\"payload\":{\"page\":\"/products/42\","
+        "\"referrer\":\"https://example.org/\",\"ms\":17,"
+        "\"session\":\"a1b2c3d\"}}";
+    static const char before[] = "{\"idempotencyKey\":\"";
+    int head;
+
+    if (run == NULL) {
+        request_len =
+            (size_t)snprintf(request, sizeof(request),
+                             "GET %s HTTP/1.1\r\nHost: bench\r\n\r\n", path);
+        return;
+    }
+
+    key_len = EVENT - strlen(before) - strlen(run) - strlen(tail);
+    head = snprintf(request, sizeof(request),
+                    "POST %s HTTP/1.1\r\nHost: bench\r\nContent-Type:"
+                    " application/json\r\nContent-Length: %d\r\n\r\n%s%s",
+                    path, EVENT, before, run);
+    key = request + head;
+    request_len = (size_t)head +
+                  (size_t)snprintf(key, sizeof(request) - (size_t)head,
+                                   "%0*d%s", (int)key_len, 0, tail);
+}
+
 int main(int argc, char **argv)
 {
     struct epoll_event events[256], event = {.events = EPOLLIN};
@@ -170,19 +214,18 @@ int main(int argc, char **argv)
     unsigned long count, i;
     int epoll, n;
 
-    if (argc != 6) {
-        die("usage", "HOST PORT PATH CONNECTIONS SECONDS");
+    if (argc != 6 && argc != 7) {
+        die("usage", "HOST PORT PATH CONNECTIONS SECONDS [RUN]");
     }
 
     count = strtoul(argv[4], NULL, 10);
 
-    if (count == 0 || count > MAX_CONNECTIONS || strlen(argv[3]) > 800) {
+    if (count == 0 || count > MAX_CONNECTIONS || strlen(argv[3]) > 400 ||
+        (argc == 7 && strlen(argv[6]) > 10)) {
         die("arguments", "out of range");
     }
 
-    request_len =
-        (size_t)snprintf(request, sizeof(request),
-                         "GET %s HTTP/1.1\r\nHost: bench\r\n\r\n", argv[3]);
+    make_request(argv[3], argc == 7 ? argv[6] : NULL);
     epoll = epoll_create1(0);
 
     for (i = 0; i < count; i++) {
@@ -202,10 +245,10 @@ int main(int argc, char **argv)
     }
 
     do {
-        n = epoll_wait(epoll, events, 256, 1000);
+        n = epoll_wait(epoll, events, 256, 10000);
 
         if (n == 0) {
-            die("no answer within a second", argv[3]);
+            die("no answer within ten seconds", argv[3]);
         }
 
         for (i = 0; (int)i < n; i++) {
