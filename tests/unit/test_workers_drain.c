@@ -166,7 +166,8 @@ static void test_notice(void **state)
     int i;
 
     (void)state;
-    hpw_notice_build(&notice, 3, "2026-01-31T12:00:00.5Z", 17, 4711, 90210);
+    hpw_notice_build(&notice, 3, HP_PRIORITY_NORMAL, "2026-01-31T12:00:00.5Z",
+                     17, 4711, 90210);
     assert_string_equal(
         hpw_buf_text(&notice.text),
         "{\"partition\":3,\"created\":\"2026-01-31T12:00:00.5Z\","
@@ -177,10 +178,11 @@ static void test_notice(void **state)
     hpw_notice_end(&notice, &item);
     item.fate = HPW_FATE_CONFLICT;
     hpw_notice_end(&notice, &item);
-    hpw_notice_build(&notice, 0, "c", 1, 1, 2);
+    hpw_notice_build(&notice, 0, HP_PRIORITY_LOW, "c", 1, 1, 2);
     assert_string_equal(
         hpw_buf_text(&notice.text),
-        "{\"partition\":0,\"created\":\"c\",\"whole\":1,\"after\":4710,"
+        "{\"partition\":0,\"priority\":\"low\",\"created\":\"c\","
+        "\"whole\":1,\"after\":4710,"
         "\"sequence\":1,"
         "\"position\":2,"
         "\"ended\":[{\"operation\":\"abababab-abab-abab-abab-abababababab\","

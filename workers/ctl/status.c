@@ -41,15 +41,15 @@ static cJSON *hpw_status_ask(hpw_ctl_t *ctl, const char *verb, const char *name)
     return info;
 }
 
-static int hpw_status_stream(hpw_ctl_t *ctl, cJSON *list, int partition)
+static int hpw_status_stream(hpw_ctl_t *ctl, cJSON *list, int partition,
+                             unsigned priority)
 {
-    char name[128], consumer[200], call[256];
+    char name[HPW_STREAM_NAME], consumer[200], call[256];
     hpw_js_error_t error;
     const cJSON *state;
     cJSON *info, *row;
 
-    snprintf(name, sizeof(name), "%s_%d", ctl->settings.common.stream_prefix,
-             partition);
+    hpw_stream_name(name, &ctl->settings.common, partition, priority);
     info = hpw_status_ask(ctl, "STREAM", name);
     if (info == NULL)
         return -1;
@@ -57,6 +57,7 @@ static int hpw_status_stream(hpw_ctl_t *ctl, cJSON *list, int partition)
     row = cJSON_CreateObject();
     cJSON_AddItemToArray(list, row);
     cJSON_AddNumberToObject(row, "partition", partition);
+    cJSON_AddStringToObject(row, "priority", hp_priority_name(priority));
     cJSON_AddStringToObject(row, "name", name);
     cJSON_AddStringToObject(row, "created", hpw_status_text(info, "created"));
     cJSON_AddNumberToObject(row, "messages",
@@ -86,11 +87,12 @@ static int hpw_status_stream(hpw_ctl_t *ctl, cJSON *list, int partition)
 static int hpw_status_broker(hpw_ctl_t *ctl, cJSON *root)
 {
     cJSON *list = cJSON_AddArrayToObject(root, "streams"), *info;
-    int64_t i;
+    int64_t i, priorities = ctl->settings.common.priorities;
     int rc = 0;
 
-    for (i = 0; i < ctl->settings.common.partitions; i++) {
-        if (hpw_status_stream(ctl, list, (int)i) != 0)
+    for (i = 0; i < ctl->settings.common.partitions * priorities; i++) {
+        if (hpw_status_stream(ctl, list, (int)(i / priorities),
+                              (unsigned)(i % priorities)) != 0)
             rc = -1;
     }
     info = hpw_status_ask(ctl, "STREAM", ctl->settings.common.dead_stream);
@@ -128,6 +130,11 @@ static int hpw_status_database(hpw_ctl_t *ctl, cJSON *root)
         "SELECT coalesce(json_agg(p ORDER BY p.partition), '[]') FROM"
         " (SELECT partition, last_position, last_sequence, stream_created,"
         " updated_at FROM hotpath.partitions) p");
+    if (hpw_status_rows(
+            ctl, root, "stored",
+            "SELECT coalesce(json_agg(s ORDER BY s.partition, s.priority),"
+            " '[]') FROM hotpath.streams s") != 0)
+        rc = -1;
     if (hpw_status_rows(
             ctl, root, "projections",
             "SELECT coalesce(json_agg(j ORDER BY j.model, j.partition), '[]')"

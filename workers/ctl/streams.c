@@ -130,21 +130,26 @@ static int hpw_streams_ensure(hpw_ctl_t *ctl, const cJSON *wanted)
     return rc;
 }
 
-/* One definition, for every partition where it is made for each. */
+/* One definition, for every partition and priority where it is made for each.
+ */
 static int hpw_streams_file(hpw_ctl_t *ctl, const char *path)
 {
     const hpw_common_t *common = &ctl->settings.common;
     cJSON *root;
     char error[512];
-    int64_t i, count = 1;
+    int64_t i, count = 1, priorities = 1;
     int rc = 0;
 
-    for (i = 0; i < count && rc == 0; i++) {
-        root = hpw_definition_read(common, path, (int)i, error, sizeof(error));
+    for (i = 0; i < count * priorities && rc == 0; i++) {
+        root = hpw_definition_read(common, path, (int)(i / priorities),
+                                   (unsigned)(i % priorities), error,
+                                   sizeof(error));
         if (root == NULL)
             return hpw_ctl_error("%s", error);
-        if (cJSON_GetObjectItemCaseSensitive(root, "each"))
+        if (cJSON_GetObjectItemCaseSensitive(root, "each")) {
             count = common->partitions;
+            priorities = common->priorities;
+        }
         rc = hpw_streams_ensure(
             ctl, cJSON_GetObjectItemCaseSensitive(root, "stream"));
         cJSON_Delete(root);

@@ -158,8 +158,8 @@ int hpw_dead_event(hpw_lane_t *lane, const hpw_item_t *item)
             hpw_s("operation", operation), hpw_s("code", item->code),
             hpw_s("reason", item->reason));
 
-    json =
-        hpw_dead_json(item, lane->partition, lane->pull.stream, 1, 1, payload);
+    json = hpw_dead_json(item, lane->partition, lane->source->pull->stream, 1,
+                         1, payload);
     if (json && strlen(json) <= limit) {
         snprintf(id, sizeof(id), "%s-%s", operation, prefix);
         return hpw_dead_publish(lane, json, id);
@@ -174,8 +174,8 @@ int hpw_dead_event(hpw_lane_t *lane, const hpw_item_t *item)
         piece.data = payload.data + (size_t)(part - 1) * step;
         piece.len =
             part < parts ? step : payload.len - step * (size_t)(part - 1);
-        json = hpw_dead_json(item, lane->partition, lane->pull.stream, part,
-                             parts, piece);
+        json = hpw_dead_json(item, lane->partition, lane->source->pull->stream,
+                             part, parts, piece);
         snprintf(id, sizeof(id), "%s-%s-%d", operation, prefix, part);
         if (hpw_dead_publish(lane, json, id) != 0)
             return -1;
@@ -201,11 +201,12 @@ int hpw_dead_frame(hpw_lane_t *lane, const hpw_message_t *message)
     for (part = 1; part <= parts; part++) {
         piece.data = frame.data + (size_t)(part - 1) * step;
         piece.len = part < parts ? step : frame.len - step * (size_t)(part - 1);
-        root = hpw_dead_begin(
-            "frame_invalid", "the message does not follow framing.md",
-            lane->partition, lane->pull.stream, message->sequence, part, parts);
+        root = hpw_dead_begin("frame_invalid",
+                              "the message does not follow framing.md",
+                              lane->partition, lane->source->pull->stream,
+                              message->sequence, part, parts);
         hpw_dead_base64(root, "message", piece);
-        snprintf(id, sizeof(id), "%s-%llu-%d", lane->pull.created,
+        snprintf(id, sizeof(id), "%s-%llu-%d", lane->source->pull->created,
                  (unsigned long long)message->sequence, part);
         if (hpw_dead_publish(lane, cJSON_PrintUnformatted(root), id) != 0) {
             cJSON_Delete(root);

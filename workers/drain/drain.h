@@ -1,7 +1,7 @@
 /*
  * drain.h: what the stages of hotpath-drain share.
  *
- *   pull.c   messages of one stream, in order, from the oldest not acked
+ *   pull.c   messages of the streams, each in order, from the oldest not acked
  *   batch.c  messages -> events, repeats inside the batch found
  *   store.c  one transaction; what PostgreSQL refuses is found by halving
  *   dead.c   what cannot be stored -> dead-letter stream
@@ -9,8 +9,10 @@
  *   gone.c   what the stream has lost, so that nobody waits for it
  *   lane.c   the order in which these happen, and when to begin again
  *
- * One thread per partition runs all of them on its own hpw_lane_t; lanes share
- * the settings, the NATS connection and nothing else. The counters are atomics
+ * One thread per partition runs all of them on its own hpw_lane_t, whose
+ * sources are the partition's streams, one for each priority; lane->source is
+ * the one that is dealt with. Lanes share the settings, the NATS connection and
+ * nothing else. The counters are atomics
  * that the health thread reads.
  */
 #ifndef HPW_DRAIN_H
@@ -22,6 +24,7 @@
 #include "buffer.h"
 #include "database.h"
 #include "hp_frame.h"
+#include "hp_priority.h"
 #include "settings.h"
 #include "signals.h"
 #include "stream.h"
@@ -31,6 +34,7 @@ typedef struct {
     int64_t batch_events;
     int64_t batch_bytes;
     int64_t coalesce_ms;
+    int64_t yield_batches;
     int64_t lock_retry_ms;
     int64_t lease_ms;
     int64_t partitions_ahead_days;
@@ -45,39 +49,63 @@ typedef struct {
     uint64_t pending;  /* behind this one */
 } hpw_message_t;
 
+/* One stream. */
 typedef struct {
-    hpw_nats_t *nats;
-    char stream[128];
+    char stream[HPW_STREAM_NAME];
     char consumer[64];
     char created[64]; /* as the broker writes it */
     uint64_t last;    /* sequence of the stream, when attached */
-    char inbox[128];
-    natsSubscription *sub; /* NULL: detached */
-    uint64_t reconnects;   /* when attached */
-    uint64_t request;      /* number of the request standing at the broker */
+    int attached;
+    uint64_t request; /* number of the request standing at the broker */
     int64_t request_until_ms;
-    int remaining; /* messages it may still bring; 0: none stands */
-    int lost; /* every further hpw_pull_next() is -1 until attached again */
+    int remaining;      /* messages it may still bring; 0: none stands */
     uint64_t delivered; /* consumer sequence of the last message */
-    int64_t max_bytes;  /* of one request */
+    uint64_t behind;    /* messages behind it at the broker, as was last said */
+    hpw_message_t *kept; /* delivered and not taken yet: a ring */
+    int kept_first, kept_count, kept_size;
 } hpw_pull_t;
 
-/* Makes the consumer anew, so that what a dead drain left unacked comes at
- * once and in order. 0, or -1 with error set; detached then. */
-int hpw_pull_attach(hpw_pull_t *pull, const hpw_drain_settings_t *settings,
-                    int partition, hpw_js_error_t *error);
-void hpw_pull_detach(hpw_pull_t *pull);
+/* The streams of a partition, by priority, on one subscription. */
+typedef struct {
+    hpw_nats_t *nats;
+    hpw_pull_t pulls[HP_PRIORITIES];
+    char inbox[128];
+    natsSubscription *sub; /* NULL: all are detached */
+    uint64_t reconnects;   /* when it was made */
+    uint64_t request;      /* number of the last one */
+    int lost; /* every further call is -1 until detached and attached again */
+    int64_t max_bytes; /* of one request */
+} hpw_intake_t;
+
+/* Makes the consumer of one stream anew, so that what a dead drain left unacked
+ * comes at once and in order. 0, or -1 with error set; detached then, while the
+ * others go on. */
+int hpw_pull_attach(hpw_intake_t *intake, const hpw_drain_settings_t *settings,
+                    int partition, unsigned priority, hpw_js_error_t *error);
+/* All of them; what is kept is dropped, unacked. */
+void hpw_pull_detach(hpw_intake_t *intake);
+void hpw_pull_free(hpw_intake_t *intake);
 
 /* Asks for messages where no request stands; wanted is how many. */
-void hpw_pull_ask(hpw_pull_t *pull, int wanted);
+void hpw_pull_ask(hpw_intake_t *intake, hpw_pull_t *pull, int wanted);
 
-/* 1: *message is the next one, to be destroyed by the caller; 0: none within
- * timeout_ms; -1: order or consumer is lost, attach again. */
-int hpw_pull_next(hpw_pull_t *pull, int wanted, int timeout_ms,
-                  hpw_message_t *message);
+/* 1 where a message is here, or the broker said that it has more. */
+int hpw_pull_has(const hpw_pull_t *pull);
+
+/* Keeps all that is here by now, so that the highest is known. 0, or -1. */
+int hpw_pull_gather(hpw_intake_t *intake);
+
+/* Waits for a message of any stream. 1, 0 or -1 as below. */
+int hpw_pull_wait(hpw_intake_t *intake, int timeout_ms);
+
+/* 1: *message is the next one of that stream, to be destroyed by the caller; 0:
+ * none within timeout_ms; -1: order or consumer is lost, attach again. What
+ * comes of other streams meanwhile is kept. */
+int hpw_pull_next(hpw_intake_t *intake, hpw_pull_t *pull, int wanted,
+                  int timeout_ms, hpw_message_t *message);
 
 /* Sends the ack of a message. Not waited for: a lost one costs a repeat. */
-void hpw_pull_ack(hpw_pull_t *pull, const hpw_message_t *message);
+void hpw_pull_ack(hpw_intake_t *intake, const hpw_message_t *message);
 
 /* Reads stream sequence, consumer sequence and pending out of the reply
  * subject of a delivered message. 0 or -1. */
@@ -140,8 +168,8 @@ int hpw_store_prepare(hpw_lane_t *lane);
 /* Stores lane->batch and commits. Fates are set, lane->position moved. 0, or
  * -1 where nothing may be acked and the session has to be begun anew. */
 int hpw_store_batch(hpw_lane_t *lane);
-/* Moves the partition to that sequence of the stream attached to, with nothing
- * to be stored; empty_us: when it was seen empty, or 0. 0, or -1 as above. */
+/* Moves the source to that sequence of the stream attached to, with nothing to
+ * be stored; empty_us: when it was seen empty, or 0. 0, or -1 as above. */
 int hpw_store_passed(hpw_lane_t *lane, uint64_t sequence, int64_t empty_us);
 void hpw_store_free(hpw_store_t *store);
 
@@ -177,8 +205,9 @@ typedef struct {
 /* 0, or -1: there are too many to name this one. */
 int hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item);
 /* Writes it into notice->text, as framing.md has it. Pure. */
-void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
-                      uint64_t whole, uint64_t sequence, int64_t position);
+void hpw_notice_build(hpw_notice_t *notice, int partition, unsigned priority,
+                      const char *created, uint64_t whole, uint64_t sequence,
+                      int64_t position);
 void hpw_notice_publish(hpw_lane_t *lane);
 
 /* gone.c */
@@ -198,7 +227,7 @@ typedef enum {
     HPW_GONE_SESSION, /* the session is lost */
 } hpw_gone_verdict_t;
 
-/* Looks after an idle lane's stream; at most once a second. */
+/* Looks after an idle source's stream; at most once a second. */
 int hpw_gone_look(hpw_lane_t *lane);
 
 /* From where on every sequence up to the batch's last was seen, with all up to
@@ -216,8 +245,9 @@ typedef enum {
     HPW_LANE_STOPPED
 } hpw_lane_state_t;
 
+/* By priority. */
 typedef struct {
-    _Atomic int state;
+    _Atomic int held;
     _Atomic uint64_t batches;
     _Atomic uint64_t messages;
     _Atomic uint64_t events;
@@ -230,27 +260,38 @@ typedef struct {
     _Atomic uint64_t stream_losses;
     _Atomic uint64_t passed;  /* messages that were gone before they came */
     _Atomic uint64_t pending; /* messages in the stream not fetched yet */
-    _Atomic int64_t position;
     _Atomic uint64_t sequence;
-} hpw_lane_counters_t;
+} hpw_source_counters_t;
+
+/* A stream of the partition. */
+typedef struct {
+    unsigned priority;
+    hpw_pull_t *pull;
+    hpw_source_counters_t counters;
+    /* the lane's thread only */
+    hpw_notice_t notice;
+    uint64_t sequence; /* all up to it is committed */
+    uint64_t whole;    /* and from here on all of them were seen, and their
+                          ends told */
+    hpw_gone_t gone;
+    int64_t passed_over; /* batches, while it had messages */
+} hpw_source_t;
 
 struct hpw_lane_s {
     const hpw_drain_settings_t *settings;
     hpw_nats_t *nats;
     int partition;
     pthread_t thread;
-    hpw_lane_counters_t counters;
+    _Atomic int state;
+    _Atomic int64_t committed; /* position */
+    hpw_source_t sources[HP_PRIORITIES];
     /* the lane's thread only */
+    hpw_source_t *source; /* of the batch, or looked after */
     hpw_db_t db;
-    hpw_pull_t pull;
+    hpw_intake_t intake;
     hpw_batch_t batch;
     hpw_store_t store;
-    hpw_notice_t notice;
-    int64_t position;  /* last one given out and committed */
-    uint64_t sequence; /* all up to it is committed */
-    uint64_t whole;    /* and from here on all of them were seen, and their
-                          ends told */
-    hpw_gone_t gone;
+    int64_t position; /* last one given out and committed */
     int64_t asked_ms; /* last time the session was used */
     int64_t made_ms;  /* last time the daily tables were seen to */
 };

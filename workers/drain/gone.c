@@ -52,7 +52,8 @@ static uint64_t hpw_gone_number(const cJSON *state, const char *name)
                : 0;
 }
 
-/* What the stream holds. 1; 0: not to be had; -1: it is another stream. */
+/* What the source's stream holds. 1; 0: not to be had; -1: it is another
+ * stream. */
 static int hpw_gone_ask(hpw_lane_t *lane, hpw_gone_t *seen)
 {
     const cJSON *created, *state;
@@ -62,7 +63,7 @@ static int hpw_gone_ask(hpw_lane_t *lane, hpw_gone_t *seen)
     cJSON *info;
     int rc = 0;
 
-    snprintf(call, sizeof(call), "STREAM.INFO.%s", lane->pull.stream);
+    snprintf(call, sizeof(call), "STREAM.INFO.%s", lane->source->pull->stream);
     seen->at_us = hpw_unix_us();
     info = hpw_js_call(lane->nats, call, NULL, &error);
     if (info == NULL)
@@ -75,24 +76,26 @@ static int hpw_gone_ask(hpw_lane_t *lane, hpw_gone_t *seen)
     seen->before = seen->empty ? seen->last : first - 1;
     if (cJSON_IsString(created) && cJSON_IsObject(state) &&
         (seen->empty || first))
-        rc = strcmp(created->valuestring, lane->pull.created) == 0 ? 1 : -1;
+        rc = strcmp(created->valuestring, lane->source->pull->created) == 0
+                 ? 1
+                 : -1;
     cJSON_Delete(info);
     return rc;
 }
 
 int hpw_gone_look(hpw_lane_t *lane)
 {
-    hpw_gone_t seen = {0}, before = lane->gone;
+    hpw_gone_t seen = {0}, before = lane->source->gone;
     int64_t now_ms = hpw_monotonic_ms();
-    uint64_t sequence = lane->sequence;
+    uint64_t sequence = lane->source->sequence;
     int rc = hpw_gone_ask(lane, &seen);
 
     if (rc <= 0) {
-        lane->gone.at_us = 0;
+        lane->source->gone.at_us = 0;
         return rc == 0 ? HPW_GONE_NOTHING : HPW_GONE_STREAM;
     }
     seen.written_ms = before.written_ms;
-    lane->gone = seen;
+    lane->source->gone = seen;
     if (before.at_us == 0 || seen.last != before.last ||
         seen.before != before.before)
         return HPW_GONE_NOTHING;
@@ -105,17 +108,17 @@ int hpw_gone_look(hpw_lane_t *lane)
     /* empty since the look before this one, at the latest */
     if (hpw_store_passed(lane, sequence, seen.empty ? before.at_us : 0) != 0)
         return HPW_GONE_SESSION;
-    lane->gone.written_ms = now_ms;
-    if (sequence == lane->sequence)
+    lane->source->gone.written_ms = now_ms;
+    if (sequence == lane->source->sequence)
         return HPW_GONE_NOTHING;
 
     hpw_log(HPW_LOG_ERROR, "messages are gone from the stream, not stored",
             hpw_i("partition", lane->partition),
-            hpw_i("after", (int64_t)lane->sequence),
+            hpw_i("after", (int64_t)lane->source->sequence),
             hpw_i("up_to", (int64_t)sequence));
-    lane->counters.passed += sequence - lane->sequence;
-    lane->counters.sequence = sequence;
-    lane->sequence = sequence;
-    lane->whole = sequence + 1;
+    lane->source->counters.passed += sequence - lane->source->sequence;
+    lane->source->counters.sequence = sequence;
+    lane->source->sequence = sequence;
+    lane->source->whole = sequence + 1;
     return HPW_GONE_PASSED;
 }

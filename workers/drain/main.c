@@ -30,6 +30,9 @@ static const hpw_setting_t hpw_drain_settings[] = {
      268435456, "bytes at which a batch is full"},
     {"coalesce_ms", HPW_SETTING_INT, HPW_DRAIN(coalesce_ms), "2", 0, 1000,
      "how long a batch waits for more"},
+    {"yield_batches", HPW_SETTING_INT, HPW_DRAIN(yield_batches), "16", 0,
+     1000000,
+     "batches of higher priorities before a lower one has its turn; 0: never"},
     {"lock_retry_ms", HPW_SETTING_INT, HPW_DRAIN(lock_retry_ms), "500", 10,
      60000, "how often a standby tries to take a lane"},
     {"lease_ms", HPW_SETTING_INT, HPW_DRAIN(lease_ms), "30000", 2000, 600000,
@@ -58,7 +61,7 @@ static int hpw_drain_ready(hpw_buf_t *out, void *data)
         hpw_health_check(out, "nats", drain->nats.connected,
                          drain->nats.connected ? "connected" : "disconnected");
     for (i = 0; i < drain->settings.common.partitions; i++) {
-        state = drain->lanes[i].counters.state;
+        state = drain->lanes[i].state;
         snprintf(name, sizeof(name), "lane %d", (int)i);
         /* standing by is what a second drain is for */
         ready &= hpw_health_check(
@@ -68,17 +71,32 @@ static int hpw_drain_ready(hpw_buf_t *out, void *data)
     return ready;
 }
 
+/* Where there is more than one priority, they have a label. */
+static void hpw_drain_label(char *label, size_t size, int64_t priorities,
+                            int64_t priority)
+{
+    *label = 0;
+    if (priorities > 1)
+        snprintf(label, size, ",priority=\"%s\"",
+                 hp_priority_name((unsigned)priority));
+}
+
 static void hpw_drain_metrics(hpw_buf_t *out, void *data)
 {
     hpw_drain_t *drain = data;
     int64_t i, lanes = drain->settings.common.partitions;
+    int64_t n, priorities = drain->settings.common.priorities;
+    char label[32];
 
 #define HPW_EACH(name, type, help, format, value)                              \
     hpw_metric(out, name, type, help);                                         \
-    for (i = 0; i < lanes; i++) {                                              \
-        const hpw_lane_counters_t *c = &drain->lanes[i].counters;              \
-        hpw_buf_printf(out, name "{partition=\"%d\"} " format "\n", (int)i,    \
-                       value);                                                 \
+    for (i = 0; i < lanes * priorities; i++) {                                 \
+        const hpw_lane_t *lane = &drain->lanes[i / priorities];                \
+        const hpw_source_counters_t *c =                                       \
+            &lane->sources[i % priorities].counters;                           \
+        hpw_drain_label(label, sizeof(label), priorities, i % priorities);     \
+        hpw_buf_printf(out, name "{partition=\"%d\"%s} " format "\n",          \
+                       (int)(i / priorities), label, value);                   \
     }
 
 #define HPW_COUNT(name, help, field)                                           \
@@ -111,14 +129,15 @@ static void hpw_drain_metrics(hpw_buf_t *out, void *data)
     HPW_COUNT("hotpath_drain_commit_seconds_count", "Transactions timed.",
               batches)
     HPW_EACH("hotpath_drain_lane_held", "gauge",
-             "1 where this process drains the partition.", "%d",
-             c->state == HPW_LANE_HELD)
+             "1 where this process drains the stream.", "%d", c->held)
     HPW_EACH("hotpath_drain_pending_messages", "gauge",
              "Messages that stood behind the last batch.", "%llu",
              (unsigned long long)c->pending)
-    HPW_EACH("hotpath_drain_position", "gauge",
-             "Last position committed to hotpath.events.", "%lld",
-             (long long)c->position)
+    hpw_metric(out, "hotpath_drain_position", "gauge",
+               "Last position committed to hotpath.events.");
+    for (n = 0; n < lanes; n++)
+        hpw_buf_printf(out, "hotpath_drain_position{partition=\"%d\"} %lld\n",
+                       (int)n, (long long)drain->lanes[n].committed);
     HPW_EACH("hotpath_drain_sequence", "gauge",
              "Stream sequence up to which all is committed.", "%llu",
              (unsigned long long)c->sequence)

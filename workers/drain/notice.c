@@ -1,5 +1,5 @@
 /*
- * notice.c: tells every nginx and projector how far a partition is committed.
+ * notice.c: tells every nginx and projector how far a stream is committed.
  *
  * Core NATS, so nobody is waited for and a lost notice is repaired by the next
  * one, at most a second later. Operations that ended otherwise than processed
@@ -11,6 +11,7 @@
  */
 #include "drain.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "hp_id.h"
@@ -28,19 +29,23 @@ int hpw_notice_end(hpw_notice_t *notice, const hpw_item_t *item)
     return 0;
 }
 
-void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
-                      uint64_t whole, uint64_t sequence, int64_t position)
+void hpw_notice_build(hpw_notice_t *notice, int partition, unsigned priority,
+                      const char *created, uint64_t whole, uint64_t sequence,
+                      int64_t position)
 {
-    char operation[HP_UUID_TEXT + 1] = "";
+    char operation[HP_UUID_TEXT + 1] = "", named[32] = "";
     const hpw_ended_t *ended;
     int i;
 
+    if (priority != HP_PRIORITY_NORMAL)
+        snprintf(named, sizeof(named), "\"priority\":\"%s\",",
+                 hp_priority_name(priority));
     notice->text.len = 0;
     hpw_buf_printf(
         &notice->text,
-        "{\"partition\":%d,\"created\":\"%s\",\"whole\":%llu,"
+        "{\"partition\":%d,%s\"created\":\"%s\",\"whole\":%llu,"
         "\"after\":%llu,\"sequence\":%llu,\"position\":%lld,\"ended\":[",
-        partition, created, (unsigned long long)whole,
+        partition, named, created, (unsigned long long)whole,
         (unsigned long long)notice->after, (unsigned long long)sequence,
         (long long)position);
     for (i = 0; i < notice->ended_count; i++) {
@@ -57,16 +62,18 @@ void hpw_notice_build(hpw_notice_t *notice, int partition, const char *created,
 
 void hpw_notice_publish(hpw_lane_t *lane)
 {
-    hpw_notice_t *notice = &lane->notice;
+    const hpw_source_t *source = lane->source;
+    hpw_notice_t *notice = &lane->source->notice;
     char subject[128];
 
-    hpw_notice_build(notice, lane->partition, lane->pull.created, lane->whole,
-                     lane->sequence, lane->position);
+    hpw_notice_build(notice, lane->partition, source->priority,
+                     source->pull->created, source->whole, source->sequence,
+                     lane->position);
     snprintf(subject, sizeof(subject), "%s.committed.%d",
              lane->settings->common.subject_prefix, lane->partition);
     natsConnection_Publish(lane->nats->nc, subject, notice->text.data,
                            (int)notice->text.len);
     notice->ended_count = 0;
-    notice->after = lane->sequence;
+    notice->after = source->sequence;
     notice->sent_ms = hpw_monotonic_ms();
 }

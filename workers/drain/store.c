@@ -83,15 +83,38 @@ static const char hpw_sql_passed[] =
     " empty_at = coalesce(to_timestamp($4::bigint / 1e6), empty_at)"
     " WHERE partition = $1::integer AND last_position = $5::bigint";
 
+/* The same where the stream is of another priority than normal: the position
+ * is the partition's, the rest stands in a row of its own. */
+static const char hpw_sql_advance_other[] =
+    "WITH moved AS (UPDATE hotpath.partitions SET updated_at = now(),"
+    " last_position = $4::bigint"
+    " WHERE partition = $1::integer AND last_position = $5::bigint"
+    " RETURNING partition)"
+    " UPDATE hotpath.priorities s SET last_sequence = $2::bigint,"
+    " stream_created = $3, updated_at = now() FROM moved"
+    " WHERE s.partition = moved.partition AND s.priority = $6";
+
+static const char hpw_sql_passed_other[] =
+    "UPDATE hotpath.priorities SET last_sequence = $2::bigint,"
+    " stream_created = $3, updated_at = now(),"
+    " empty_at = coalesce(to_timestamp($4::bigint / 1e6), empty_at)"
+    " WHERE partition = $1::integer AND priority = $6"
+    " AND EXISTS (SELECT FROM hotpath.partitions"
+    " WHERE partition = $1::integer AND last_position = $5::bigint)";
+
 int hpw_store_prepare(hpw_lane_t *lane)
 {
     static const struct {
         const char *name;
         const char *sql;
-    } statements[] = {
-        {"careful", hpw_sql_careful},     {"known", hpw_sql_known},
-        {"conflicts", hpw_sql_conflicts}, {"dead", hpw_sql_dead},
-        {"advance", hpw_sql_advance},     {"passed", hpw_sql_passed}};
+    } statements[] = {{"careful", hpw_sql_careful},
+                      {"known", hpw_sql_known},
+                      {"conflicts", hpw_sql_conflicts},
+                      {"dead", hpw_sql_dead},
+                      {"advance", hpw_sql_advance},
+                      {"passed", hpw_sql_passed},
+                      {"advance_other", hpw_sql_advance_other},
+                      {"passed_other", hpw_sql_passed_other}};
     size_t i;
 
     /* every statement here goes by primary key; a plan made while the tables
@@ -396,14 +419,15 @@ static int hpw_store_rest(hpw_lane_t *lane)
 
 /* One of the two statements that move the partition; value is the position, or
  * when the stream was seen empty (0: it was not). */
-static int hpw_store_move(hpw_lane_t *lane, const char *statement,
-                          int64_t value, uint64_t sequence)
+static int hpw_store_move(hpw_lane_t *lane, int passed, int64_t value,
+                          uint64_t sequence)
 {
+    static const char *const statements[2][2] = {{"advance", "advance_other"},
+                                                 {"passed", "passed_other"}};
     char partition[16], number[24], last[24], before[24];
-    int passed = strcmp(statement, "passed") == 0;
-    hpw_param_t params[5];
+    int other = lane->source->priority != HP_PRIORITY_NORMAL, moved;
+    hpw_param_t params[6];
     PGresult *result;
-    int moved;
 
     snprintf(partition, sizeof(partition), "%d", lane->partition);
     snprintf(number, sizeof(number), "%lld", (long long)value);
@@ -411,10 +435,12 @@ static int hpw_store_move(hpw_lane_t *lane, const char *statement,
     snprintf(before, sizeof(before), "%lld", (long long)lane->position);
     params[0] = hpw_param_text(partition);
     params[1] = hpw_param_text(last);
-    params[2] = hpw_param_text(lane->pull.created);
+    params[2] = hpw_param_text(lane->source->pull->created);
     params[3] = hpw_param_text(passed && value == 0 ? NULL : number);
     params[4] = hpw_param_text(before);
-    result = hpw_db_prepared(&lane->db, statement, 5, params, 0);
+    params[5] = hpw_param_text(hp_priority_name(lane->source->priority));
+    result = hpw_db_prepared(&lane->db, statements[passed][other], 5 + other,
+                             params, 0);
     if (result == NULL)
         return -1;
     moved = strcmp(PQcmdTuples(result), "1") == 0;
@@ -432,7 +458,7 @@ int hpw_store_passed(hpw_lane_t *lane, uint64_t sequence, int64_t empty_us)
     /* losing it costs another look: nothing to wait for a standby for */
     if (hpw_db_run(&lane->db, "BEGIN; SET LOCAL synchronous_commit = off") <
             0 ||
-        hpw_store_move(lane, "passed", empty_us, sequence) != 0)
+        hpw_store_move(lane, 1, empty_us, sequence) != 0)
         return -1;
     return hpw_db_run(&lane->db, "COMMIT") < 0 ? -1 : 0;
 }
@@ -441,9 +467,10 @@ static int hpw_store_advance(hpw_lane_t *lane, int64_t position)
 {
     uint64_t last = lane->batch.last_sequence;
 
-    if (last < lane->sequence)
-        last = lane->sequence; /* nothing but repeats of older messages */
-    return hpw_store_move(lane, "advance", position, last);
+    if (last < lane->source->sequence)
+        last =
+            lane->source->sequence; /* nothing but repeats of older messages */
+    return hpw_store_move(lane, 0, position, last);
 }
 
 typedef enum { HPW_STORE_BOLD, HPW_STORE_CAREFUL, HPW_STORE_HALVES } hpw_way_t;
@@ -523,7 +550,7 @@ int hpw_store_batch(hpw_lane_t *lane)
     }
     hpw_store_learn(lane);
     lane->position = position;
-    if (batch->last_sequence > lane->sequence)
-        lane->sequence = batch->last_sequence;
+    if (batch->last_sequence > lane->source->sequence)
+        lane->source->sequence = batch->last_sequence;
     return 0;
 }

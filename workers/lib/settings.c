@@ -22,6 +22,7 @@
 #include <cjson/cJSON.h>
 
 #include "buffer.h"
+#include "hp_priority.h"
 #include "log.h"
 
 #define HPW_FILE_MAX (16 * 1024 * 1024)
@@ -49,6 +50,8 @@ const hpw_setting_t hpw_common_settings[] = {
      1, 64, "stream of dead letters"},
     {"partitions", HPW_SETTING_INT, HPW_COMMON(partitions), "2", 1, 256,
      "number of partitions, the same everywhere"},
+    {"priorities", HPW_SETTING_INT, HPW_COMMON(priorities), "1", 1,
+     HP_PRIORITIES, "streams of a partition: normal, high, low; as in nginx"},
     {"schemas_dir", HPW_SETTING_TEXT, HPW_COMMON(schemas_dir), "schemas", 1,
      4096, "directory with migrations, read_models and streams"},
     {"log_level", HPW_SETTING_TEXT, HPW_COMMON(log_level), "info", 1, 16,

@@ -38,6 +38,7 @@ typedef struct {
     const char *subject_prefix;
     const char *dead_stream;
     int64_t partitions;
+    int64_t priorities;
     const char *schemas_dir;
     const char *log_level;
     int64_t statement_timeout_ms;

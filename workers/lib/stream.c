@@ -273,25 +273,45 @@ int hpw_js_publish(hpw_nats_t *nats, const char *subject, const char *stream,
     return error->code ? -1 : 0;
 }
 
+void hpw_stream_name(char name[HPW_STREAM_NAME], const hpw_common_t *settings,
+                     int partition, unsigned priority)
+{
+    const char *suffix = hp_priority_suffix(priority);
+
+    snprintf(name, HPW_STREAM_NAME, "%s_%d%s%s", settings->stream_prefix,
+             partition, *suffix ? "_" : "", suffix);
+}
+
+void hpw_stream_subject(char name[HPW_STREAM_NAME],
+                        const hpw_common_t *settings, int partition,
+                        unsigned priority)
+{
+    const char *suffix = hp_priority_suffix(priority);
+
+    snprintf(name, HPW_STREAM_NAME, "%s.events.%d%s%s",
+             settings->subject_prefix, partition, *suffix ? "." : "", suffix);
+}
+
 /* Copies text with its {names} replaced. -1 where a name is not known. */
 static int hpw_definition_fill(hpw_buf_t *out, const char *text,
                                const hpw_common_t *settings, int partition,
-                               char *error, size_t size)
+                               unsigned priority, char *error, size_t size)
 {
-    char number[16];
+    char number[16], stream[HPW_STREAM_NAME], subject[HPW_STREAM_NAME];
     const struct {
         const char *name;
         const char *value;
     } names[] = {{"{partition}", number},
+                 {"{stream}", stream},
+                 {"{subject}", subject},
                  {"{stream_prefix}", settings->stream_prefix},
                  {"{subject_prefix}", settings->subject_prefix},
                  {"{dead_stream}", settings->dead_stream}};
     size_t i, len;
 
-    if (partition < 0)
-        snprintf(number, sizeof(number), "{partition}");
-    else
-        snprintf(number, sizeof(number), "%d", partition);
+    snprintf(number, sizeof(number), "%d", partition);
+    hpw_stream_name(stream, settings, partition, priority);
+    hpw_stream_subject(subject, settings, partition, priority);
     while (*text) {
         len = 1;
         for (i = 0; *text == '{' && i < sizeof(names) / sizeof(*names); i++) {
@@ -313,7 +333,8 @@ static int hpw_definition_fill(hpw_buf_t *out, const char *text,
 }
 
 cJSON *hpw_definition_read(const hpw_common_t *settings, const char *path,
-                           int partition, char *error, size_t size)
+                           int partition, unsigned priority, char *error,
+                           size_t size)
 {
     char *text = hpw_file_read(path, NULL), reason[128];
     hpw_buf_t filled = {0};
@@ -323,8 +344,8 @@ cJSON *hpw_definition_read(const hpw_common_t *settings, const char *path,
         snprintf(error, size, "%s: cannot be read", path);
         return NULL;
     }
-    if (hpw_definition_fill(&filled, text, settings, partition, reason,
-                            sizeof(reason)) != 0) {
+    if (hpw_definition_fill(&filled, text, settings, partition, priority,
+                            reason, sizeof(reason)) != 0) {
         snprintf(error, size, "%s: %s", path, reason);
     } else {
         root = cJSON_ParseWithOpts(hpw_buf_text(&filled), NULL, 1);

@@ -17,6 +17,7 @@
 #include <cjson/cJSON.h>
 
 #include "buffer.h"
+#include "hp_priority.h"
 #include "settings.h"
 
 typedef struct {
@@ -67,10 +68,19 @@ int hpw_js_publish(hpw_nats_t *nats, const char *subject, const char *stream,
                    const char *message_id, const void *data, size_t len,
                    hpw_js_error_t *error);
 
-/* A definition out of schemas/streams/ with {partition} and the names of the
- * settings put in. The caller deletes it; NULL with a sentence in error.
- * partition -1 leaves {partition} standing. */
+/* The names of a partition's stream of a priority, and of its subject. */
+#define HPW_STREAM_NAME 128
+void hpw_stream_name(char name[HPW_STREAM_NAME], const hpw_common_t *settings,
+                     int partition, unsigned priority);
+void hpw_stream_subject(char name[HPW_STREAM_NAME],
+                        const hpw_common_t *settings, int partition,
+                        unsigned priority);
+
+/* A definition out of schemas/streams/ with {partition}, {stream}, {subject}
+ * and the names of the settings put in. The caller deletes it; NULL with a
+ * sentence in error. */
 cJSON *hpw_definition_read(const hpw_common_t *settings, const char *path,
-                           int partition, char *error, size_t size);
+                           int partition, unsigned priority, char *error,
+                           size_t size);
 
 #endif
