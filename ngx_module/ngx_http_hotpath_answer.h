@@ -189,6 +189,8 @@
       "The broker has no fit stream for the event, nothing was accepted")     \
     X(PUBLISH_QUEUE_FULL, "publish_queue_full", 503, 1,                       \
       "Too many events wait for the broker, nothing was accepted")            \
+    X(PRIORITY_SHED, "priority_shed", 503, 2,                                 \
+      "Room is left for events of higher priority, nothing was accepted")     \
     X(OUTCOME_UNKNOWN, "outcome_unknown", 503, 1,                             \
       "The broker did not answer in time; retry with the same key")           \
     X(PURGE_MODEL_INVALID, "purge_model_invalid", 400, 0,                     \

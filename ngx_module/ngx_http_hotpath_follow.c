@@ -38,7 +38,7 @@ static ngx_int_t ngx_http_hotpath_follow_step(ngx_http_hotpath_follow_t *f);
 static ngx_int_t ngx_http_hotpath_follow_memory(ngx_http_hotpath_follow_t *f,
     ngx_http_hotpath_op_t *op);
 static ngx_int_t ngx_http_hotpath_follow_ask(ngx_http_hotpath_follow_t *f,
-    ngx_uint_t partition);
+    ngx_uint_t number);
 static void ngx_http_hotpath_follow_row(void *data, ngx_int_t rc,
     PGresult *result);
 static ngx_int_t ngx_http_hotpath_follow_read(ngx_http_hotpath_follow_t *f,
@@ -170,7 +170,7 @@ ngx_http_hotpath_follow_step(ngx_http_hotpath_follow_t *f)
     rc = ngx_http_hotpath_follow_memory(f, &op);
 
     if (rc == NGX_AGAIN && f->waits) {
-        ngx_http_hotpath_wait_until(&f->wait, op.partition, op.sequence);
+        ngx_http_hotpath_wait_until(&f->wait, op.number, op.sequence);
 
         /* it may have been committed just before */
         rc = ngx_http_hotpath_follow_memory(f, &op);
@@ -198,7 +198,7 @@ ngx_http_hotpath_follow_step(ngx_http_hotpath_follow_t *f)
         return ngx_http_hotpath_follow_later(f);
     }
 
-    if (ngx_http_hotpath_follow_ask(f, op.partition) == NGX_OK) {
+    if (ngx_http_hotpath_follow_ask(f, op.number) == NGX_OK) {
         return NGX_AGAIN;
     }
 
@@ -221,7 +221,7 @@ ngx_http_hotpath_follow_memory(ngx_http_hotpath_follow_t *f,
 
     mcf = f->follows->mcf;
     op->state = NGX_HTTP_HOTPATH_OP_FREE;
-    op->partition = NGX_HTTP_HOTPATH_WAIT_ANYWHERE;
+    op->number = NGX_HTTP_HOTPATH_WAIT_ANYWHERE;
 
     if (mcf->operations == NULL
         || ngx_http_hotpath_idempotency_find(mcf->operations, f->id, op)
@@ -241,7 +241,7 @@ ngx_http_hotpath_follow_memory(ngx_http_hotpath_follow_t *f,
 
     case NGX_HTTP_HOTPATH_OP_PROCESSED:
         f->fate.fate = NGX_HTTP_HOTPATH_FATE_PROCESSED;
-        f->fate.processed_us = ngx_http_hotpath_wait_when(op->partition,
+        f->fate.processed_us = ngx_http_hotpath_wait_when(op->number,
                                                           op->sequence);
         return NGX_OK;
 
@@ -260,7 +260,7 @@ ngx_http_hotpath_follow_memory(ngx_http_hotpath_follow_t *f,
 
     default:
         /* in flight: it may have been processed through another instance */
-        op->partition = NGX_HTTP_HOTPATH_WAIT_ANYWHERE;
+        op->number = NGX_HTTP_HOTPATH_WAIT_ANYWHERE;
         f->fate.fate = NGX_HTTP_HOTPATH_FATE_UNKNOWN;
         return NGX_DECLINED;
     }
@@ -268,10 +268,11 @@ ngx_http_hotpath_follow_memory(ngx_http_hotpath_follow_t *f,
 
 
 static ngx_int_t
-ngx_http_hotpath_follow_ask(ngx_http_hotpath_follow_t *f, ngx_uint_t partition)
+ngx_http_hotpath_follow_ask(ngx_http_hotpath_follow_t *f, ngx_uint_t number)
 {
-    u_char                         text[HP_UUID_TEXT], number[NGX_INT_T_LEN];
-    ngx_str_t                      params[2];
+    u_char                         text[HP_UUID_TEXT], digits[NGX_INT_T_LEN];
+    ngx_int_t                      partition;
+    ngx_str_t                      params[3];
     ngx_http_hotpath_main_conf_t  *mcf;
 
     mcf = f->follows->mcf;
@@ -280,11 +281,18 @@ ngx_http_hotpath_follow_ask(ngx_http_hotpath_follow_t *f, ngx_uint_t partition)
     params[0].data = text;
     params[0].len = HP_UUID_TEXT;
 
-    params[1].data = number;
-    params[1].len = ngx_sprintf(number, "%i",
-                                partition == NGX_HTTP_HOTPATH_WAIT_ANYWHERE
-                                ? -1 : (ngx_int_t) partition)
-                    - number;
+    partition = -1;
+    ngx_str_set(&params[2], "");
+
+    if (number < HP_STREAMS_MAX) {
+        partition = number % HP_PARTITIONS_MAX;
+        params[2].data = (u_char *)
+                                hp_priority_name(number / HP_PARTITIONS_MAX);
+        params[2].len = ngx_strlen(params[2].data);
+    }
+
+    params[1].data = digits;
+    params[1].len = ngx_sprintf(digits, "%i", partition) - digits;
 
     ngx_http_hotpath_count(FOLLOW_ASKED);
 
@@ -292,7 +300,7 @@ ngx_http_hotpath_follow_ask(ngx_http_hotpath_follow_t *f, ngx_uint_t partition)
     f->pause_ms *= 2;
 
     f->call = ngx_http_hotpath_postgres_query(mcf->postgres, mcf->status,
-                                              params, 2,
+                                              params, 3,
                                               ngx_http_hotpath_follow_row, f);
 
     return f->call ? NGX_OK : NGX_DECLINED;
@@ -403,7 +411,9 @@ ngx_http_hotpath_follow_absent(ngx_http_hotpath_follow_t *f, PGresult *result)
 
     ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                   "hotpath: an accepted event is lost: partition %ui, "
-                  "sequence %uL", op.partition, op.sequence);
+                  "priority %s, sequence %uL", op.number % HP_PARTITIONS_MAX,
+                  hp_priority_name(op.number / HP_PARTITIONS_MAX),
+                  op.sequence);
     ngx_http_hotpath_count(OPERATIONS_LOST);
 
     /* so that the next request with its key publishes it anew */
@@ -455,7 +465,7 @@ ngx_http_hotpath_follow_lost(ngx_http_hotpath_follow_t *f,
         return 0;
     }
 
-    stream = ngx_http_hotpath_publish_looked(mcf->publisher, op->partition,
+    stream = ngx_http_hotpath_publish_looked(mcf->publisher, op->number,
                                              &age_ms);
 
     if (stream == 0

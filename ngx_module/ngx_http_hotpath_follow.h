@@ -18,19 +18,20 @@
 #define NGX_HTTP_HOTPATH_FOLLOW_CODE  32
 
 /* One row: state, accepted and processed in microseconds, code, conflict, the
- * payload's fingerprint, where its partition is. Parameters: the operation and
- * its partition, -1 where that is not known. */
+ * payload's fingerprint, where its stream is. Parameters: the operation, its
+ * partition (-1 where that is not known) and its priority. */
 #define NGX_HTTP_HOTPATH_FOLLOW_SQL                                           \
     "SELECT CASE WHEN o.operation_id IS NULL THEN ''"                         \
     " WHEN o.state = 2 THEN 'dead' ELSE 'processed' END,"                     \
     " (extract(epoch FROM o.accepted_at) * 1000000)::bigint,"                 \
     " (extract(epoch FROM o.processed_at) * 1000000)::bigint,"                \
     " coalesce(o.code, ''), o.conflicts > 0, encode(o.fingerprint, 'hex'),"   \
-    " coalesce(p.stream_created, ''), coalesce(p.last_sequence, 0),"          \
-    " coalesce((extract(epoch FROM p.empty_at) * 1000000)::bigint, 0)"        \
+    " coalesce(s.stream_created, ''), coalesce(s.last_sequence, 0),"          \
+    " coalesce((extract(epoch FROM s.empty_at) * 1000000)::bigint, 0)"        \
     " FROM (VALUES (1)) AS one"                                               \
     " LEFT JOIN hotpath.operations o ON o.operation_id = $1::uuid"            \
-    " LEFT JOIN hotpath.partitions p ON p.partition = $2::integer"
+    " LEFT JOIN hotpath.streams s ON s.partition = $2::integer"               \
+    " AND s.priority = $3"
 
 
 typedef enum {

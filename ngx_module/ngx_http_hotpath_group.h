@@ -28,7 +28,7 @@ typedef enum {
 
 typedef struct {
     ngx_http_hotpath_publish_e  outcome;
-    ngx_uint_t                  partition;
+    ngx_uint_t                  number;     /* hp_stream_number() */
     uint64_t                    created;    /* of the stream; 0 not known */
     uint64_t                    sequence;   /* of the message in the stream */
     hp_refused_e                refused;    /* why */

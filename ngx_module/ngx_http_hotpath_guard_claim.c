@@ -184,8 +184,7 @@ ngx_http_hotpath_guard_known(ngx_http_hotpath_guarded_t *ctx,
     ngx_str_t                 key;
     ngx_http_hotpath_copy_t   copy;
 
-    ctx->status = op->partition > NGX_HTTP_HOTPATH_PARTITIONS_MAX
-                  ? op->partition : 0;
+    ctx->status = op->number > HP_STREAMS_MAX ? op->number : 0;
 
     if (op->sequence == NGX_HTTP_HOTPATH_GUARD_UNKNOWN) {
         ngx_http_hotpath_guard_problem(ctx,
@@ -623,7 +622,7 @@ ngx_http_hotpath_guard_write(ngx_http_hotpath_guarded_t *ctx,
                                              ctx->fingerprint,
                                              ctx->answered_us,
                                              ngx_max(ctx->status,
-                                             NGX_HTTP_HOTPATH_PARTITIONS_MAX),
+                                                     HP_STREAMS_MAX),
                                              0, version);
     if (rc == NGX_BUSY) {
         return NGX_BUSY;

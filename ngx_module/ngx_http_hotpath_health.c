@@ -11,7 +11,7 @@
  */
 
 
-#include "ngx_http_hotpath_module.h"
+#include "ngx_http_hotpath_publish_conf.h"
 #include "ngx_http_hotpath_warm.h"
 
 
@@ -135,7 +135,7 @@ ngx_http_hotpath_ready_handler(ngx_http_request_t *r)
         ready &= up;
         p = ngx_http_hotpath_health_check(p, "broker", up, 1);
 
-        up = (publish.streams == mcf->publish.partitions);
+        up = (publish.streams == publish.wanted);
         ready &= up;
         p = ngx_http_hotpath_health_check(p, "streams", up, 1) - 2;
         p = ngx_sprintf(p, ",\"durability\":\"%s\"",

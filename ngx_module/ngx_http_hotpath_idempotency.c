@@ -25,7 +25,7 @@
 
 
 #define NGX_HTTP_HOTPATH_IDEMPOTENCY_MAGIC    0x3154504d49544f48ULL
-#define NGX_HTTP_HOTPATH_IDEMPOTENCY_LAYOUT   2
+#define NGX_HTTP_HOTPATH_IDEMPOTENCY_LAYOUT   3
 #define NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES  256
 #define NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS     8
 
@@ -45,7 +45,7 @@ typedef struct {
                                     monotonic clock */
     uint32_t   owner;            /* in flight: pid of the worker; else the
                                     high bits of accepted_us / 1000 */
-    uint16_t   partition;
+    uint16_t   number;
     uint8_t    state;            /* ngx_http_hotpath_op_e, but PROCESSED */
     uint8_t    reserved;
 } ngx_http_hotpath_entry_t;
@@ -67,7 +67,7 @@ typedef struct {
     uint64_t                      buckets;   /* stripes to 2^32 - 1 */
     u_char                        pad[NGX_HTTP_HOTPATH_CACHE_LINE
                                       - sizeof(ngx_http_hotpath_region_t) - 8];
-    ngx_http_hotpath_committed_t  committed[NGX_HTTP_HOTPATH_PARTITIONS_MAX];
+    ngx_http_hotpath_committed_t  committed[HP_STREAMS_MAX];
     ngx_http_hotpath_lock_t       locks[NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES];
 } ngx_http_hotpath_table_t;
 
@@ -369,7 +369,7 @@ ngx_http_hotpath_idempotency_claim(ngx_http_hotpath_idempotency_t *table,
     e->accepted_ms = 0;
     e->until_s = ngx_http_hotpath_idempotency_until_s(now_s, deadline_ms);
     e->owner = (uint32_t) ngx_pid;
-    e->partition = NGX_HTTP_HOTPATH_PARTITIONS_MAX;
+    e->number = HP_STREAMS_MAX;
 
     ngx_http_hotpath_idempotency_end_locked(lock, e,
                                             NGX_HTTP_HOTPATH_OP_IN_FLIGHT);
@@ -388,7 +388,7 @@ ngx_int_t
 ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
     const u_char id[HP_UUID_SIZE],
     const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
-    ngx_uint_t partition, uint64_t created, uint64_t sequence)
+    ngx_uint_t number, uint64_t created, uint64_t sequence)
 {
     uint32_t                   now_s;
     uint64_t                   accepted_ms;
@@ -445,7 +445,7 @@ ngx_http_hotpath_idempotency_accept(ngx_http_hotpath_idempotency_t *table,
     e->accepted_ms = (uint32_t) accepted_ms;
     e->owner = (uint32_t) (accepted_ms >> 32);
     e->until_s = now_s + (uint32_t) table->window_s;
-    e->partition = (uint16_t) partition;
+    e->number = (uint16_t) number;
 
     ngx_http_hotpath_idempotency_end_locked(lock, e,
                                             NGX_HTTP_HOTPATH_OP_ACCEPTED);
@@ -590,15 +590,15 @@ ngx_http_hotpath_idempotency_lost(ngx_http_hotpath_idempotency_t *table,
 
 void
 ngx_http_hotpath_idempotency_committed(ngx_http_hotpath_idempotency_t *table,
-    ngx_uint_t partition, uint64_t created, uint64_t whole, uint64_t sequence)
+    ngx_uint_t number, uint64_t created, uint64_t whole, uint64_t sequence)
 {
     ngx_http_hotpath_committed_t  *c;
 
-    if (partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX) {
+    if (number >= HP_STREAMS_MAX) {
         return;
     }
 
-    c = &table->table->committed[partition];
+    c = &table->table->committed[number];
 
     /* left odd by a writer that was killed: one more makes it odd again */
     __atomic_store_n(&c->guard, c->guard | 1, __ATOMIC_RELAXED);
@@ -789,7 +789,7 @@ ngx_http_hotpath_idempotency_tell_locked(
     op->state = e->state;
     op->accepted_us = 0;
     op->sequence = e->sequence;
-    op->partition = e->partition;
+    op->number = e->number;
     op->unsure = 0;
 
     if (e->state == NGX_HTTP_HOTPATH_OP_IN_FLIGHT) {
@@ -803,13 +803,13 @@ ngx_http_hotpath_idempotency_tell_locked(
         return;
     }
 
-    if (e->partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX) {
+    if (e->number >= HP_STREAMS_MAX) {
         /* no event, or whoever accepted it died while writing that down */
         op->unsure = 1;
         return;
     }
 
-    c = &table->table->committed[e->partition];
+    c = &table->table->committed[e->number];
 
     guard = __atomic_load_n(&c->guard, __ATOMIC_ACQUIRE);
     created = __atomic_load_n(&c->created, __ATOMIC_RELAXED);

@@ -3,7 +3,7 @@
  *
  * The first of three layers (shared memory, broker, Postgres), each allowed to
  * forget because the next does not. It answers repeats without publishing,
- * and knows how far each partition is committed, so that a status needs no
+ * and knows how far each stream is committed, so that a status needs no
  * database. Knows shm and core/.
  */
 #ifndef _NGX_HTTP_HOTPATH_IDEMPOTENCY_H_INCLUDED_
@@ -11,10 +11,7 @@
 
 
 #include "ngx_http_hotpath_shm.h"
-#include "core/hp_base.h"
-
-
-#define NGX_HTTP_HOTPATH_PARTITIONS_MAX  64
+#include "core/hp_priority.h"
 
 
 typedef struct ngx_http_hotpath_idempotency_s  ngx_http_hotpath_idempotency_t;
@@ -36,7 +33,7 @@ typedef struct {
     ngx_http_hotpath_op_e  state;
     int64_t                accepted_us;  /* since 1970 */
     uint64_t               sequence;     /* accepted: of its message */
-    ngx_uint_t             partition;    /* and where */
+    ngx_uint_t             number;       /* and of its stream */
     ngx_msec_t             left_ms;      /* in flight: until the claim ends, if
                                             nobody renews it */
     unsigned               unsure:1;     /* accepted, and what is heard of
@@ -75,15 +72,15 @@ ngx_int_t ngx_http_hotpath_idempotency_claim(
     const u_char fingerprint[HP_FINGERPRINT_SIZE],
     ngx_msec_t deadline_ms, ngx_http_hotpath_op_t *op);
 
-/* The broker has it, in that partition under that stream sequence; created
+/* The broker has it, in the stream of that number under that sequence; created
  * tells the streams of one name apart (0: not known). In a table that is not of
- * events they are the caller's, partition being PARTITIONS_MAX to 65535.
+ * events they are the caller's, the number being HP_STREAMS_MAX to 65535.
  * NGX_OK; NGX_DECLINED: it was settled before, or there is no room; NGX_BUSY:
  * the table could not be told, and does not know it. */
 ngx_int_t ngx_http_hotpath_idempotency_accept(
     ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE],
     const u_char fingerprint[HP_FINGERPRINT_SIZE], int64_t accepted_us,
-    ngx_uint_t partition, uint64_t created, uint64_t sequence);
+    ngx_uint_t number, uint64_t created, uint64_t sequence);
 
 /* It was not accepted, as far as is known: the next request may try again. */
 void ngx_http_hotpath_idempotency_release(
@@ -109,7 +106,7 @@ void ngx_http_hotpath_idempotency_lost(
 /* From a commit notice: everything from whole to sequence is in Postgres, and
  * what ended otherwise than processed was named. */
 void ngx_http_hotpath_idempotency_committed(
-    ngx_http_hotpath_idempotency_t *table, ngx_uint_t partition,
+    ngx_http_hotpath_idempotency_t *table, ngx_uint_t number,
     uint64_t created, uint64_t whole, uint64_t sequence);
 
 /* From a commit notice: this one ended otherwise than processed. */

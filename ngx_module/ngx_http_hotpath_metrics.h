@@ -33,6 +33,17 @@
       "result=\"timeout\"", "")                                               \
     X(WRITE_BATCHES, COUNTER, "hotpath_write_batches_total", "",              \
       "Write requests with an array of events.")                              \
+    X(ACCEPTED_NORMAL, COUNTER, "hotpath_priority_accepted_total",            \
+      "priority=\"normal\"", "Events accepted, by their priority.")           \
+    X(ACCEPTED_HIGH, COUNTER, "hotpath_priority_accepted_total",              \
+      "priority=\"high\"", "")                                                \
+    X(ACCEPTED_LOW, COUNTER, "hotpath_priority_accepted_total",               \
+      "priority=\"low\"", "")                                                 \
+    X(SHED_NORMAL, COUNTER, "hotpath_priority_shed_total",                    \
+      "priority=\"normal\"",                                                  \
+      "Events refused so that there is room for those of higher priority.")   \
+    X(SHED_LOW, COUNTER, "hotpath_priority_shed_total",                       \
+      "priority=\"low\"", "")                                                 \
     X(WRITE_BODY_BYTES, GAUGE, "hotpath_write_body_bytes", "",                \
       "Memory that bodies being received and decoded hold.")                  \
     X(OPERATIONS_LOST, COUNTER, "hotpath_operations_lost_total", "",          \

@@ -27,20 +27,17 @@
 #include "ngx_http_hotpath_wait.h"
 #include "ngx_http_hotpath_gather.h"
 #include "ngx_http_hotpath_list.h"
+#include "ngx_http_hotpath_publish_conf.h"
 #include "core/hp_cloudevent.h"
 #include "core/hp_id.h"
 
 
-#define NGX_HTTP_HOTPATH_DEFAULT_STREAM   "HOTPATH_EVENTS"
-#define NGX_HTTP_HOTPATH_DEFAULT_SUBJECT  "hotpath"
+#define NGX_HTTP_HOTPATH_BATCH_SIZE_MAX  (64 * 1024 * 1024)
 
-#define NGX_HTTP_HOTPATH_BATCH_SIZE_MAX   (64 * 1024 * 1024)
 
 static ngx_int_t ngx_http_hotpath_preaccess_handler(ngx_http_request_t *r);
 static ngx_array_t *ngx_http_hotpath_trusted(ngx_http_request_t *r);
 
-static char *ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 static char *ngx_http_hotpath_write(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_hotpath_partition_key(ngx_conf_t *cf,
@@ -214,7 +211,7 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
 
     { ngx_string("hotpath_stream"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
-      ngx_http_hotpath_stream,
+      ngx_http_hotpath_publish_set,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -329,6 +326,13 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
     { ngx_string("hotpath_partition_key"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_hotpath_partition_key,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("hotpath_priority"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_hotpath_priority_set,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -656,182 +660,6 @@ ngx_http_hotpath_uri_rest(ngx_http_request_t *r, ngx_str_t *rest)
     } else {
         ngx_str_null(rest);
     }
-}
-
-
-static char *
-ngx_http_hotpath_stream(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_hotpath_main_conf_t *mcf = conf;
-
-    u_char      *p;
-    ssize_t      size;
-    ngx_str_t   *value, s;
-    ngx_int_t    n;
-    ngx_uint_t   i;
-
-    if (mcf->publish.stream.data) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    /* a name that is part of a subject: no blanks, dots or wildcards */
-    for (p = value[1].data; p < value[1].data + value[1].len; p++) {
-        if (!((*p >= 'A' && *p <= 'Z') || (*p >= 'a' && *p <= 'z')
-              || (*p >= '0' && *p <= '9') || *p == '_' || *p == '-'))
-        {
-            break;
-        }
-    }
-
-    if (value[1].len == 0 || value[1].len > 100
-        || p < value[1].data + value[1].len)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid stream name \"%V\"", &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    mcf->publish.stream = value[1];
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        p = (u_char *) ngx_strchr(value[i].data, '=');
-        if (p == NULL) {
-            goto invalid;
-        }
-
-        s.data = p + 1;
-        s.len = value[i].data + value[i].len - s.data;
-
-        if (ngx_strncmp(value[i].data, "subject=", 8) == 0) {
-
-            if (s.len == 0 || s.len > 100
-                || strcspn((char *) s.data, " \t*>") != s.len)
-            {
-                goto invalid;
-            }
-
-            mcf->subject = s;
-
-        } else if (ngx_strncmp(value[i].data, "partitions=", 11) == 0) {
-
-            n = ngx_atoi(s.data, s.len);
-            if (n < 1 || n > NGX_HTTP_HOTPATH_PARTITIONS_MAX) {
-                goto invalid;
-            }
-
-            mcf->publish.partitions = n;
-
-        } else if (ngx_strncmp(value[i].data, "window=", 7) == 0) {
-
-            n = ngx_atoi(s.data, s.len);
-            if (n < 1 || n > 64) {
-                goto invalid;
-            }
-
-            mcf->publish.window = n;
-
-        } else if (ngx_strncmp(value[i].data, "linger=", 7) == 0) {
-
-            if (s.len < 3 || ngx_strncmp(s.data + s.len - 2, "us", 2) != 0) {
-                goto invalid;
-            }
-
-            n = ngx_atoi(s.data, s.len - 2);
-            if (n == NGX_ERROR || n > 100000) {
-                goto invalid;
-            }
-
-            mcf->publish.linger_us = n;
-
-        } else if (ngx_strncmp(value[i].data, "group=", 6) == 0) {
-
-            n = ngx_atoi(s.data, s.len);
-            if (n < 1 || n > HP_EVENT_COUNT_MAX) {
-                goto invalid;
-            }
-
-            mcf->publish.group_events = n;
-
-        } else if (ngx_strncmp(value[i].data, "group_size=", 11) == 0) {
-
-            size = ngx_parse_size(&s);
-            if (size == NGX_ERROR || size < 4096 || size > 1024 * 1024) {
-                goto invalid;
-            }
-
-            mcf->publish.group_bytes = size;
-
-        } else if (ngx_strncmp(value[i].data, "queue=", 6) == 0) {
-
-            size = ngx_parse_size(&s);
-            if (size == NGX_ERROR || size < 65536) {
-                goto invalid;
-            }
-
-            mcf->publish.queue_bytes = size;
-
-        } else if (ngx_strncmp(value[i].data, "timeout=", 8) == 0) {
-
-            n = ngx_parse_time(&s, 0);
-            if (n == NGX_ERROR || n < 1 || n > 60000) {
-                goto invalid;
-            }
-
-            mcf->publish.timeout = n;
-
-        } else if (ngx_strcmp(value[i].data, "storage=file") == 0) {
-
-            mcf->publish.storage = HP_STORAGE_FILE;
-
-        } else if (ngx_strcmp(value[i].data, "storage=memory") == 0) {
-
-            mcf->publish.storage = HP_STORAGE_MEMORY;
-
-        } else if (ngx_strncmp(value[i].data, "replicas=", 9) == 0) {
-
-            n = ngx_atoi(s.data, s.len);
-            if (n < 1 || n > 5) {
-                goto invalid;
-            }
-
-            mcf->publish.replicas = n;
-
-        } else if (ngx_strncmp(value[i].data, "duplicate_window=", 17) == 0) {
-
-            n = ngx_parse_time(&s, 0);
-            if (n == NGX_ERROR) {
-                goto invalid;
-            }
-
-            mcf->publish.duplicate_window = n;
-
-        } else if (ngx_strcmp(value[i].data, "durability=process") == 0) {
-
-            mcf->publish.durability = NGX_HTTP_HOTPATH_DURABILITY_PROCESS;
-
-        } else if (ngx_strcmp(value[i].data, "durability=replicated") == 0) {
-
-            mcf->publish.durability = NGX_HTTP_HOTPATH_DURABILITY_REPLICATED;
-
-        } else if (ngx_strcmp(value[i].data, "durability=sync") == 0) {
-
-            mcf->publish.durability = NGX_HTTP_HOTPATH_DURABILITY_SYNC;
-
-        } else {
-            goto invalid;
-        }
-    }
-
-    return NGX_CONF_OK;
-
-invalid:
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid parameter \"%V\"", &value[i]);
-    return NGX_CONF_ERROR;
 }
 
 
@@ -1387,18 +1215,8 @@ ngx_http_hotpath_create_main_conf(ngx_conf_t *cf)
     }
 
     ngx_http_hotpath_nats_conf_create(&mcf->nats);
-    mcf->publish.partitions = NGX_CONF_UNSET_UINT;
-    mcf->publish.window = NGX_CONF_UNSET_UINT;
-    mcf->publish.group_events = NGX_CONF_UNSET_UINT;
-    mcf->publish.group_bytes = NGX_CONF_UNSET_SIZE;
-    mcf->publish.queue_bytes = NGX_CONF_UNSET_SIZE;
-    mcf->publish.timeout = NGX_CONF_UNSET_MSEC;
-    mcf->publish.linger_us = NGX_CONF_UNSET_UINT;
+    ngx_http_hotpath_publish_conf_create(&mcf->publish);
     mcf->body_memory = NGX_CONF_UNSET_SIZE;
-    mcf->publish.storage = NGX_CONF_UNSET_UINT;
-    mcf->publish.replicas = NGX_CONF_UNSET_UINT;
-    mcf->publish.duplicate_window = NGX_CONF_UNSET_MSEC;
-    mcf->publish.durability = NGX_CONF_UNSET_UINT;
     mcf->wait_max = NGX_CONF_UNSET;
 
     return mcf;
@@ -1410,62 +1228,20 @@ ngx_http_hotpath_init_main_conf(ngx_conf_t *cf, void *conf)
 {
     ngx_http_hotpath_main_conf_t *mcf = conf;
 
-    char    *rv;
-    u_char  *p;
+    char  *rv;
 
     rv = ngx_http_hotpath_nats_conf_init(cf, &mcf->nats);
     if (rv != NGX_CONF_OK) {
         return rv;
     }
 
-    ngx_conf_init_uint_value(mcf->publish.partitions, 2);
-    ngx_conf_init_uint_value(mcf->publish.window, 1);
-    ngx_conf_init_uint_value(mcf->publish.group_events, 4096);
-    ngx_conf_init_size_value(mcf->publish.group_bytes, 512 * 1024);
-    ngx_conf_init_size_value(mcf->publish.queue_bytes, 32 * 1024 * 1024);
-    ngx_conf_init_msec_value(mcf->publish.timeout, 5000);
-    ngx_conf_init_uint_value(mcf->publish.linger_us, 300);
+    rv = ngx_http_hotpath_publish_conf_init(cf, mcf);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
     ngx_conf_init_size_value(mcf->body_memory, 128 * 1024 * 1024);
-    ngx_conf_init_uint_value(mcf->publish.storage, HP_STORAGE_FILE);
-    ngx_conf_init_uint_value(mcf->publish.durability,
-                             NGX_HTTP_HOTPATH_DURABILITY_PROCESS);
-    ngx_conf_init_msec_value(mcf->publish.duplicate_window,
-                             2 * mcf->publish.timeout);
-    ngx_conf_init_uint_value(mcf->publish.replicas,
-        mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_REPLICATED
-        ? 3 : 1);
-
-    if (mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_REPLICATED
-        && mcf->publish.replicas < 2)
-    {
-        return "\"durability=replicated\" of \"hotpath_stream\" needs two "
-               "\"replicas\" or more";
-    }
-
-    if (mcf->publish.durability == NGX_HTTP_HOTPATH_DURABILITY_SYNC
-        && mcf->publish.storage == HP_STORAGE_MEMORY)
-    {
-        return "\"durability=sync\" of \"hotpath_stream\" excludes "
-               "\"storage=memory\"";
-    }
-
     ngx_conf_init_value(mcf->wait_max, 4096);
-
-    if (mcf->publish.stream.data == NULL) {
-        ngx_str_set(&mcf->publish.stream, NGX_HTTP_HOTPATH_DEFAULT_STREAM);
-    }
-
-    if (mcf->subject.data == NULL) {
-        ngx_str_set(&mcf->subject, NGX_HTTP_HOTPATH_DEFAULT_SUBJECT);
-    }
-
-    p = ngx_pnalloc(cf->pool, mcf->subject.len + sizeof(".events"));
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    mcf->publish.subject.data = p;
-    mcf->publish.subject.len = ngx_sprintf(p, "%V.events", &mcf->subject) - p;
 
     if (mcf->nats.buffer < 2 * mcf->publish.group_bytes + 65536) {
         return "\"hotpath_nats_buffer\" must hold two messages of "
@@ -1497,6 +1273,7 @@ ngx_http_hotpath_create_loc_conf(ngx_conf_t *cf)
 
     lcf->tenant = NGX_CONF_UNSET_PTR;
     lcf->partition_key = NGX_CONF_UNSET_PTR;
+    lcf->priority = NGX_CONF_UNSET_PTR;
     lcf->body_max = NGX_CONF_UNSET_SIZE;
     lcf->json_depth = NGX_CONF_UNSET;
     lcf->key_wait = NGX_CONF_UNSET_MSEC;
@@ -1551,6 +1328,8 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->status_wait, prev->status_wait, 30000);
 
     ngx_http_hotpath_schema_merge(&prev->schemas, &conf->schemas);
+
+    ngx_conf_merge_ptr_value(conf->priority, prev->priority, NULL);
 
     if (conf->partition_key == NGX_CONF_UNSET_PTR) {
         conf->partition_member = prev->partition_member;

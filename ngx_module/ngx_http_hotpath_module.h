@@ -71,6 +71,7 @@ typedef struct {
     ngx_array_t                     *warm;         /* hotpath_warm; NULL: none,
                                                       else the warm room's */
     ngx_uint_t                       writes;       /* locations that write */
+    ngx_uint_t                       prioritized;  /* one says which first */
     ngx_uint_t                       purges;       /* and that purge */
     ngx_uint_t                       guards;       /* hotpath_idempotency */
     size_t                           body_memory;  /* a worker's, for bodies */
@@ -94,6 +95,7 @@ typedef struct {
     ngx_str_t                        status_uri;
     ngx_uint_t                       key_optional;
     ngx_http_complex_value_t        *partition_key;
+    ngx_http_complex_value_t        *priority;     /* NULL: normal */
     ngx_str_t                        partition_member;
     size_t                           body_max;
     ngx_int_t                        json_depth;

@@ -1,7 +1,9 @@
 /*
  * ngx_http_hotpath_publish.c: group commit into JetStream.
  *
- * A partition has a queue of groups. The last one takes new events until it is
+ * A partition is in here each of its streams, one for a priority; nothing of
+ * one waits for another, and what is to be shed is refused when it comes. It
+ * has a queue of groups. The last one takes new events until it is
  * full; the first ones are sent as long as fewer than `window` messages are in
  * flight. Sending happens in a posted event, after all that this turn of the
  * event loop brought in has been gathered, and when a PubAck makes room, before
@@ -35,6 +37,7 @@
 typedef struct {
     ngx_http_hotpath_publish_t    *publish;
     ngx_http_hotpath_stream_t      stream;
+    ngx_uint_t                     number;    /* hp_stream_number() */
     ngx_queue_t                    queued;    /* of groups, oldest first */
     ngx_queue_t                    flying;    /* of groups, oldest first */
     ngx_queue_t                    lost;      /* sent, by their numbers; to be
@@ -58,6 +61,7 @@ struct ngx_http_hotpath_publish_s {
     ngx_http_hotpath_groups_t         groups;
     uint64_t                          messages;
     u_char                            name[16];   /* hex, of this worker */
+    ngx_uint_t                        npartitions; /* by priority first */
     ngx_http_hotpath_partition_t      partitions[1];
 };
 
@@ -81,6 +85,8 @@ static void ngx_http_hotpath_publish_drop(
 static void ngx_http_hotpath_publish_keep(ngx_http_hotpath_group_t *group);
 static void ngx_http_hotpath_publish_refused(
     ngx_http_hotpath_group_t *group, uint32_t err_code, hp_str_t description);
+static ngx_uint_t ngx_http_hotpath_publish_behind(
+    ngx_http_hotpath_publish_t *p, ngx_uint_t n, ngx_uint_t priority);
 static size_t ngx_http_hotpath_publish_most(
     ngx_http_hotpath_partition_t *partition);
 static ngx_http_hotpath_group_t *ngx_http_hotpath_publish_group(
@@ -93,19 +99,22 @@ ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
     ngx_http_hotpath_publish_pt handler, void *ctx)
 {
     u_char                        *p;
-    ngx_uint_t                     i;
+    ngx_uint_t                     i, n, priority;
+    const char                    *suffix;
     hp_stream_wanted_t             wanted;
     ngx_http_hotpath_publish_t    *publish;
     ngx_http_hotpath_partition_t  *partition;
 
+    n = conf->partitions * conf->priorities;
+
     publish = ngx_pcalloc(cycle->pool, sizeof(ngx_http_hotpath_publish_t)
-                          + (conf->partitions - 1)
-                            * sizeof(ngx_http_hotpath_partition_t));
+                          + (n - 1) * sizeof(ngx_http_hotpath_partition_t));
     if (publish == NULL) {
         return NULL;
     }
 
     publish->conf = conf;
+    publish->npartitions = n;
     publish->nats = nats;
     publish->log = cycle->log;
 
@@ -128,9 +137,14 @@ ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
         return NULL;
     }
 
-    for (i = 0; i < conf->partitions; i++) {
+    for (i = 0; i < publish->npartitions; i++) {
+        priority = i / conf->partitions;
+        n = i % conf->partitions;
+        suffix = hp_priority_suffix(priority);
+
         partition = &publish->partitions[i];
         partition->publish = publish;
+        partition->number = hp_stream_number(n, priority);
         ngx_queue_init(&partition->queued);
         ngx_queue_init(&partition->flying);
         ngx_queue_init(&partition->lost);
@@ -140,16 +154,19 @@ ngx_http_hotpath_publish_start(ngx_cycle_t *cycle,
         partition->starting = 1;
 
         p = ngx_pnalloc(cycle->pool, conf->stream.len + conf->subject.len
-                                     + 2 * (1 + NGX_INT_T_LEN));
+                                     + 2 * (2 + NGX_INT_T_LEN
+                                            + ngx_strlen(suffix)));
         if (p == NULL) {
             return NULL;
         }
 
         partition->stream.name.data = p;
-        p = ngx_sprintf(p, "%V_%ui", &conf->stream, i);
+        p = ngx_sprintf(p, "%V_%ui%s%s", &conf->stream, n,
+                        *suffix ? "_" : "", suffix);
         partition->stream.name.len = p - partition->stream.name.data;
         partition->stream.subject.data = p;
-        p = ngx_sprintf(p, "%V.%ui", &conf->subject, i);
+        p = ngx_sprintf(p, "%V.%ui%s%s", &conf->subject, n,
+                        *suffix ? "." : "", suffix);
         partition->stream.subject.len = p - partition->stream.subject.data;
 
         partition->stream.handler = ngx_http_hotpath_publish_stream;
@@ -180,7 +197,7 @@ ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
     /* a worker that finishes in peace has none left, since a group's timer
      * holds it back; one that was told to stop at once answers nobody */
 
-    for (i = 0; i < p->conf->partitions; i++) {
+    for (i = 0; i < p->npartitions; i++) {
         partition = &p->partitions[i];
 
         ngx_http_hotpath_publish_recycle_all(&partition->flying);
@@ -200,15 +217,15 @@ ngx_http_hotpath_publish_stop(ngx_http_hotpath_publish_t *p)
 
 ngx_int_t
 ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
-    hp_event_t *event, ngx_uint_t anew, void *data,
+    ngx_uint_t priority, hp_event_t *event, ngx_uint_t anew, void *data,
     ngx_http_hotpath_waiter_t **waiter)
 {
-    size_t                         size;
+    size_t                         size, room;
     ngx_http_hotpath_group_t      *group;
     ngx_http_hotpath_waiter_t     *w;
     ngx_http_hotpath_partition_t  *partition;
 
-    partition = &p->partitions[n];
+    partition = &p->partitions[priority * p->conf->partitions + n];
 
     if (!partition->starting) {
 
@@ -228,10 +245,20 @@ ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
         return NGX_ERROR;
     }
 
-    if (p->groups.held + ngx_http_hotpath_group_cost(size)
-        > p->conf->queue_bytes)
+    room = p->conf->queue_bytes;
+
+    if (p->conf->priorities > 1) {
+        room = hp_priority_room(priority, room);
+    }
+
+    if (p->groups.held + ngx_http_hotpath_group_cost(size) > room) {
+        return room < p->conf->queue_bytes ? NGX_AGAIN : NGX_BUSY;
+    }
+
+    if (p->conf->backlog_bytes
+        && ngx_http_hotpath_publish_behind(p, n, priority))
     {
-        return NGX_BUSY;
+        return NGX_AGAIN;
     }
 
     group = ngx_http_hotpath_publish_group(partition, size);
@@ -257,16 +284,20 @@ ngx_http_hotpath_publish_event(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
 
 
 uint64_t
-ngx_http_hotpath_publish_looked(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
-    ngx_msec_t *age_ms)
+ngx_http_hotpath_publish_looked(ngx_http_hotpath_publish_t *p,
+    ngx_uint_t number, ngx_msec_t *age_ms)
 {
-    if (n >= p->conf->partitions) {
-        return 0;
+    ngx_uint_t  i;
+
+    for (i = 0; i < p->npartitions; i++) {
+
+        if (p->partitions[i].number == number) {
+            *age_ms = ngx_current_msec - p->partitions[i].stream.looked;
+            return p->partitions[i].stream.created;
+        }
     }
 
-    *age_ms = ngx_current_msec - p->partitions[n].stream.looked;
-
-    return p->partitions[n].stream.created;
+    return 0;
 }
 
 
@@ -280,10 +311,11 @@ ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *p,
     state->connected = ngx_http_hotpath_nats_ready(p->nats);
     state->queued_bytes = p->groups.held;
     state->streams = 0;
+    state->wanted = p->npartitions;
     state->reason = NULL;
     ngx_str_null(&state->stream);
 
-    for (i = 0; i < p->conf->partitions; i++) {
+    for (i = 0; i < p->npartitions; i++) {
         partition = &p->partitions[i];
 
         if (partition->stream.created && partition->stream.reason == NULL) {
@@ -293,23 +325,6 @@ ngx_http_hotpath_publish_state(ngx_http_hotpath_publish_t *p,
             state->stream = partition->stream.name;
             state->reason = partition->stream.reason;
         }
-    }
-}
-
-
-const char *
-ngx_http_hotpath_publish_tier(ngx_http_hotpath_publish_conf_t *conf)
-{
-    switch (conf->durability) {
-
-    case NGX_HTTP_HOTPATH_DURABILITY_SYNC:
-        return "sync";
-
-    case NGX_HTTP_HOTPATH_DURABILITY_REPLICATED:
-        return "replicated";
-
-    default: /* NGX_HTTP_HOTPATH_DURABILITY_PROCESS */
-        return "process";
     }
 }
 
@@ -324,7 +339,7 @@ ngx_http_hotpath_publish_flush(ngx_event_t *ev)
 
     p = ev->data;
 
-    for (i = 0; i < p->conf->partitions; i++) {
+    for (i = 0; i < p->npartitions; i++) {
         ngx_http_hotpath_publish_send_queued(&p->partitions[i]);
     }
 }
@@ -692,7 +707,7 @@ ngx_http_hotpath_publish_end(ngx_http_hotpath_group_t *group)
         ngx_http_hotpath_count(PUBLISH_ERRORS);
     }
 
-    group->result.partition = partition - p->partitions;
+    group->result.number = partition->number;
 
     if (group->timer.timer_set) {
         ngx_del_timer(&group->timer);
@@ -799,6 +814,24 @@ ngx_http_hotpath_publish_drop(ngx_http_hotpath_partition_t *partition,
         group->result.outcome = NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN;
         ngx_http_hotpath_publish_end(group);
     }
+}
+
+
+/* 1: what its streams hold, as they last said, is too much for that. */
+
+static ngx_uint_t
+ngx_http_hotpath_publish_behind(ngx_http_hotpath_publish_t *p, ngx_uint_t n,
+    ngx_uint_t priority)
+{
+    uint64_t  bytes;
+
+    bytes = 0;
+
+    for ( /* void */ ; n < p->npartitions; n += p->conf->partitions) {
+        bytes += p->partitions[n].stream.bytes;
+    }
+
+    return hp_priority_behind(priority, bytes, p->conf->backlog_bytes);
 }
 
 

@@ -37,7 +37,7 @@ typedef struct {
 } ngx_http_hotpath_lane_t;
 
 
-/* What was heard of one partition. */
+/* What was heard of one stream. */
 typedef struct {
     uint64_t    created;       /* its stream; 0: nothing yet */
     uint64_t    floor;         /* before it, notices were not heard */
@@ -49,7 +49,7 @@ typedef struct {
     ngx_str_t                      pushes;
     ngx_str_t                      notices;
     ngx_http_hotpath_lane_t        lanes[NGX_HTTP_HOTPATH_LANES];
-    ngx_http_hotpath_heard_t       heard[NGX_HTTP_HOTPATH_PARTITIONS_MAX];
+    ngx_http_hotpath_heard_t       heard[HP_STREAMS_MAX];
 } ngx_http_hotpath_listener_t;
 
 
@@ -63,7 +63,7 @@ static void ngx_http_hotpath_push_distrust(
 static void ngx_http_hotpath_push_state(void *data, ngx_uint_t up);
 static void ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op);
 static void ngx_http_hotpath_push_moved(
-    ngx_http_hotpath_listener_t *listener, ngx_uint_t partition,
+    ngx_http_hotpath_listener_t *listener, ngx_uint_t number,
     uint64_t created, uint64_t whole, uint64_t after, uint64_t sequence);
 static void ngx_http_hotpath_push_ended(ngx_http_hotpath_main_conf_t *mcf,
     hp_str_t text);
@@ -330,13 +330,14 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
     ngx_http_hotpath_listener_t *listener = data;
 
     static const hp_str_t  name_partition = HP_STR("partition");
+    static const hp_str_t  name_priority = HP_STR("priority");
     static const hp_str_t  name_created = HP_STR("created");
     static const hp_str_t  name_whole = HP_STR("whole");
     static const hp_str_t  name_after = HP_STR("after");
     static const hp_str_t  name_sequence = HP_STR("sequence");
     static const hp_str_t  name_ended = HP_STR("ended");
 
-    int              is_string;
+    int              is_string, priority;
     size_t           offset;
     ngx_int_t        partition, whole, after, sequence;
     hp_json_slice_t  value, created;
@@ -355,6 +356,12 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
 
     sequence = ngx_atoi((u_char *) value.raw.data, value.raw.len);
 
+    priority = HP_PRIORITY_NORMAL;
+
+    if (hp_json_member(op->payload, name_priority, &value, &is_string)) {
+        priority = is_string ? hp_priority_parse(value.raw) : -1;
+    }
+
     whole = 1;
 
     if (hp_json_member(op->payload, name_whole, &value, &is_string)) {
@@ -368,8 +375,8 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
     }
 
     if (partition == NGX_ERROR || sequence == NGX_ERROR || whole == NGX_ERROR
-        || after == NGX_ERROR
-        || partition >= NGX_HTTP_HOTPATH_PARTITIONS_MAX
+        || after == NGX_ERROR || priority < 0
+        || partition >= HP_PARTITIONS_MAX
         || !hp_json_member(op->payload, name_created, &created, &is_string)
         || !is_string)
     {
@@ -385,7 +392,8 @@ ngx_http_hotpath_push_notice(void *data, hp_nats_op_t *op)
         ngx_http_hotpath_push_ended(listener->mcf, value.raw);
     }
 
-    ngx_http_hotpath_push_moved(listener, partition,
+    ngx_http_hotpath_push_moved(listener,
+                             hp_stream_number(partition, priority),
                              ngx_http_hotpath_stream_created(created.raw),
                              whole, after, sequence);
     return;
@@ -403,13 +411,13 @@ broken:
 
 static void
 ngx_http_hotpath_push_moved(ngx_http_hotpath_listener_t *listener,
-    ngx_uint_t partition, uint64_t created, uint64_t whole, uint64_t after,
+    ngx_uint_t number, uint64_t created, uint64_t whole, uint64_t after,
     uint64_t sequence)
 {
     ngx_uint_t                 another;
     ngx_http_hotpath_heard_t  *heard;
 
-    heard = &listener->heard[partition];
+    heard = &listener->heard[number];
     another = (heard->created != created);
 
     if (another) {
@@ -417,16 +425,16 @@ ngx_http_hotpath_push_moved(ngx_http_hotpath_listener_t *listener,
         heard->floor = after + 1;
     }
 
-    ngx_http_hotpath_wait_mark(partition, after, sequence, another);
+    ngx_http_hotpath_wait_mark(number, after, sequence, another);
 
     if (listener->mcf->operations) {
         ngx_http_hotpath_idempotency_committed(listener->mcf->operations,
-                                               partition, created,
+                                               number, created,
                                                ngx_max(whole, heard->floor),
                                                sequence);
     }
 
-    ngx_http_hotpath_wait_moved(partition, sequence, another);
+    ngx_http_hotpath_wait_moved(number, sequence, another);
 }
 
 

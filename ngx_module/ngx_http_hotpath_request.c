@@ -19,6 +19,7 @@
 
 
 #include "ngx_http_hotpath_body.h"
+#include "ngx_http_hotpath_publish_conf.h"
 #include "ngx_http_hotpath_write.h"
 #include "core/hp_id.h"
 
@@ -205,7 +206,9 @@ ngx_http_hotpath_write_text(ngx_http_request_t *r, void *data,
         return NGX_ERROR;
     }
 
-    if (ngx_http_hotpath_write_slots(write, &accept) != NGX_OK) {
+    if (ngx_http_hotpath_priority(r, &write->priority) != NGX_OK
+        || ngx_http_hotpath_write_slots(write, &accept) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -477,8 +480,9 @@ ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
     partition = hp_partition(event->tenant, partition_key,
                              event->operation_id, mcf->publish.partitions);
 
-    rc = ngx_http_hotpath_publish_event(mcf->publisher, partition, event,
-                                        again, slot, &slot->waiter);
+    rc = ngx_http_hotpath_publish_event(mcf->publisher, partition,
+                                        write->priority, event, again, slot,
+                                        &slot->waiter);
     if (rc == NGX_OK) {
         write->waiting++;
 
@@ -513,6 +517,19 @@ ngx_http_hotpath_write_publish(ngx_http_hotpath_slot_t *slot,
         ngx_http_hotpath_write_refuse(slot, write->is_list
                                    ? NGX_HTTP_HOTPATH_PROBLEM_EVENT_TOO_LARGE
                                    : NGX_HTTP_HOTPATH_PROBLEM_BODY_TOO_LARGE);
+        break;
+
+    case NGX_AGAIN:
+
+        if (write->priority == HP_PRIORITY_LOW) {
+            ngx_http_hotpath_count(SHED_LOW);
+
+        } else {
+            ngx_http_hotpath_count(SHED_NORMAL);
+        }
+
+        ngx_http_hotpath_write_refuse(slot,
+                                      NGX_HTTP_HOTPATH_PROBLEM_PRIORITY_SHED);
         break;
 
     default: /* NGX_BUSY */
@@ -654,7 +671,7 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
                                                 waiter->operation_id,
                                                 waiter->fingerprint,
                                                 waiter->accepted_us,
-                                                result->partition,
+                                                result->number,
                                                 result->created,
                                                 result->sequence);
         } else {
@@ -677,6 +694,8 @@ ngx_http_hotpath_write_outcome(void *data, ngx_http_hotpath_waiter_t *waiter,
 
     case NGX_HTTP_HOTPATH_PUBLISHED:
         ngx_http_hotpath_count(WRITE_ACCEPTED);
+        ngx_http_hotpath_metrics_row[NGX_HTTP_HOTPATH_ACCEPTED_NORMAL
+                                     + slot->write->priority]++;
         break;
 
     case NGX_HTTP_HOTPATH_PUBLISH_UNKNOWN:

@@ -167,6 +167,7 @@ ngx_http_hotpath_streams_state(void *data, ngx_uint_t up)
     for (stream = streams->first; stream; stream = stream->next) {
         stream->asking = 0;
         stream->created = 0;
+        stream->bytes = 0;
         stream->reason = NULL;
         stream->handler(stream->data, NGX_HTTP_HOTPATH_STREAM_LOST);
     }
@@ -257,6 +258,7 @@ ngx_http_hotpath_stream_info(void *data, hp_nats_op_t *op)
 
     stream->created = ngx_http_hotpath_stream_created(found.created);
     stream->looked = stream->asked;
+    stream->bytes = found.bytes;
     stream->max_message = found.max_message;
     stream->duplicate_window_ms = found.duplicate_window_ms;
 

@@ -41,6 +41,7 @@ struct ngx_http_hotpath_stream_s {
     uint64_t                     created;  /* see below; 0: not usable */
     uint64_t                     max_message;          /* bytes; 0: no bound */
     uint64_t                     duplicate_window_ms;
+    uint64_t                     bytes;    /* that it held then */
     const char                  *reason;   /* what is wrong; NULL: nothing, or
                                               nobody knows yet */
     ngx_http_hotpath_stream_t   *next;

@@ -2,7 +2,7 @@
  * ngx_http_hotpath_wait.c: who waits for an operation, and who wakes them.
  *
  * Waiters belong to their requests and stand in lists of their worker: one of
- * 4096 buckets by operation id, and a tree for each partition, by the sequence
+ * 4096 buckets by operation id, and a tree for each stream, by the sequence
  * that they wait for. Shared memory holds no waiters, only which workers have
  * any: a bit for each in a word for each bucket, and a word of partitions for
  * each worker. Who changes something looks at these words (two loads where
@@ -27,11 +27,15 @@
 
 
 #define NGX_HTTP_HOTPATH_WAIT_MAGIC     0x3174696157504848ULL
-#define NGX_HTTP_HOTPATH_WAIT_LAYOUT    1
+#define NGX_HTTP_HOTPATH_WAIT_LAYOUT    2
 #define NGX_HTTP_HOTPATH_WAIT_BUCKETS   4096
 #define NGX_HTTP_HOTPATH_WAIT_SEATS     128
 #define NGX_HTTP_HOTPATH_WAIT_SETTLING  8     /* seats beside the workers' */
-#define NGX_HTTP_HOTPATH_WAIT_MARKS     1024  /* of each partition */
+#define NGX_HTTP_HOTPATH_WAIT_MARKS     1024  /* of each stream */
+
+/* Of its partition, shared by all priorities: to wake too many is harmless. */
+#define ngx_http_hotpath_wait_bit(number)                                     \
+    ((uint64_t) 1 << (number) % HP_PARTITIONS_MAX)
 
 
 /* Of one worker; set by whoever wakes, cleared by the worker as it reads. */
@@ -41,7 +45,8 @@ typedef struct {
     uint64_t                     all;        /* the same */
 
     /* written by the worker itself */
-    uint64_t                     partitions; /* that anyone waits for */
+    uint64_t                     partitions; /* that anyone waits for, of
+                                                whichever priority */
     uint64_t                     anywhere;   /* 1: or for any of them */
     u_char                       pad[NGX_HTTP_HOTPATH_CACHE_LINE - 4 * 8];
 } ngx_http_hotpath_wait_seat_t;
@@ -53,7 +58,7 @@ typedef struct {
 } ngx_http_hotpath_wait_bits_t;
 
 
-/* A partition was committed up to sequence, as heard at that time. */
+/* A stream was committed up to sequence, as heard at that time. */
 typedef struct {
     uint64_t                     sequence;
     int64_t                      heard_us;   /* since 1970 */
@@ -76,10 +81,10 @@ typedef struct {
     ngx_http_hotpath_region_t    region;
     u_char                       pad[NGX_HTTP_HOTPATH_CACHE_LINE
                                      - sizeof(ngx_http_hotpath_region_t)];
-    uint64_t                     sequences[NGX_HTTP_HOTPATH_WAIT_PARTITIONS];
+    uint64_t                     sequences[HP_STREAMS_MAX];
     ngx_http_hotpath_wait_bits_t buckets[NGX_HTTP_HOTPATH_WAIT_BUCKETS];
     ngx_http_hotpath_wait_seat_t seats[NGX_HTTP_HOTPATH_WAIT_SEATS];
-    ngx_http_hotpath_wait_past_t past[NGX_HTTP_HOTPATH_WAIT_PARTITIONS];
+    ngx_http_hotpath_wait_past_t past[HP_STREAMS_MAX];
 } ngx_http_hotpath_wait_table_t;
 
 
@@ -88,14 +93,15 @@ static ngx_int_t ngx_http_hotpath_wait_init_zone(ngx_shm_zone_t *zone,
 static void ngx_http_hotpath_wait_vacate(void);
 static ngx_uint_t ngx_http_hotpath_wait_bucket(const u_char *id);
 static void ngx_http_hotpath_wait_leave_tree(ngx_http_hotpath_wait_t *wait);
+static ngx_uint_t ngx_http_hotpath_wait_alone(ngx_uint_t number);
 static ngx_http_hotpath_wait_past_t *ngx_http_hotpath_wait_past(
-    ngx_uint_t partition);
+    ngx_uint_t number);
 static void ngx_http_hotpath_wait_rouse(ngx_uint_t seat);
 static void ngx_http_hotpath_wait_read(ngx_event_t *ev);
 static void ngx_http_hotpath_wait_write(ngx_event_t *ev);
 static void ngx_http_hotpath_wait_woken(ngx_event_t *ev);
 static void ngx_http_hotpath_wait_gather(ngx_uint_t bucket);
-static void ngx_http_hotpath_wait_gather_tree(ngx_uint_t partition,
+static void ngx_http_hotpath_wait_gather_tree(ngx_uint_t number,
     ngx_uint_t last);
 static void ngx_http_hotpath_wait_over(ngx_event_t *ev);
 
@@ -115,7 +121,7 @@ static ngx_event_t         ngx_http_hotpath_wait_event;
 static ngx_queue_t        *ngx_http_hotpath_wait_lists;
 static ngx_queue_t         ngx_http_hotpath_wait_due;
 static ngx_rbtree_t
-    ngx_http_hotpath_wait_trees[NGX_HTTP_HOTPATH_WAIT_PARTITIONS + 1];
+    ngx_http_hotpath_wait_trees[HP_STREAMS_MAX + 1];
 static ngx_rbtree_node_t   ngx_http_hotpath_wait_sentinel;
 static ngx_uint_t          ngx_http_hotpath_wait_n;
 static ngx_uint_t          ngx_http_hotpath_wait_max;
@@ -230,7 +236,7 @@ ngx_http_hotpath_wait_start(ngx_cycle_t *cycle, ngx_uint_t max)
         ngx_queue_init(&ngx_http_hotpath_wait_lists[i]);
     }
 
-    for (i = 0; i <= NGX_HTTP_HOTPATH_WAIT_PARTITIONS; i++) {
+    for (i = 0; i <= HP_STREAMS_MAX; i++) {
         ngx_rbtree_init(&ngx_http_hotpath_wait_trees[i],
                         &ngx_http_hotpath_wait_sentinel,
                         ngx_rbtree_insert_value);
@@ -370,32 +376,32 @@ ngx_http_hotpath_wait_enter(ngx_http_hotpath_wait_t *wait,
 
 void
 ngx_http_hotpath_wait_until(ngx_http_hotpath_wait_t *wait,
-    ngx_uint_t partition, uint64_t sequence)
+    ngx_uint_t number, uint64_t sequence)
 {
     ngx_rbtree_t  *tree;
 
-    if (!wait->inside || partition > NGX_HTTP_HOTPATH_WAIT_PARTITIONS) {
+    if (!wait->inside || number > HP_STREAMS_MAX) {
         return;
     }
 
     ngx_http_hotpath_wait_leave_tree(wait);
 
-    tree = &ngx_http_hotpath_wait_trees[partition];
+    tree = &ngx_http_hotpath_wait_trees[number];
 
     if (tree->root == tree->sentinel) {
 
-        if (partition == NGX_HTTP_HOTPATH_WAIT_ANYWHERE) {
+        if (number == NGX_HTTP_HOTPATH_WAIT_ANYWHERE) {
             __atomic_store_n(&ngx_http_hotpath_wait_seat->anywhere, 1,
                              __ATOMIC_SEQ_CST);
         } else {
             (void) __atomic_or_fetch(&ngx_http_hotpath_wait_seat->partitions,
-                                     (uint64_t) 1 << partition,
+                                     ngx_http_hotpath_wait_bit(number),
                                      __ATOMIC_SEQ_CST);
         }
     }
 
     wait->node.key = (ngx_rbtree_key_t) sequence;
-    wait->partition = partition;
+    wait->number = number;
     wait->in_tree = 1;
     ngx_rbtree_insert(tree, &wait->node);
 }
@@ -410,7 +416,7 @@ ngx_http_hotpath_wait_leave_tree(ngx_http_hotpath_wait_t *wait)
         return;
     }
 
-    tree = &ngx_http_hotpath_wait_trees[wait->partition];
+    tree = &ngx_http_hotpath_wait_trees[wait->number];
 
     ngx_rbtree_delete(tree, &wait->node);
     wait->in_tree = 0;
@@ -419,14 +425,36 @@ ngx_http_hotpath_wait_leave_tree(ngx_http_hotpath_wait_t *wait)
         return;
     }
 
-    if (wait->partition == NGX_HTTP_HOTPATH_WAIT_ANYWHERE) {
+    if (wait->number == NGX_HTTP_HOTPATH_WAIT_ANYWHERE) {
         __atomic_store_n(&ngx_http_hotpath_wait_seat->anywhere, 0,
                          __ATOMIC_SEQ_CST);
-    } else {
+    } else if (ngx_http_hotpath_wait_alone(wait->number)) {
         (void) __atomic_and_fetch(&ngx_http_hotpath_wait_seat->partitions,
-                                  ~((uint64_t) 1 << wait->partition),
+                                  ~ngx_http_hotpath_wait_bit(wait->number),
                                   __ATOMIC_SEQ_CST);
     }
+}
+
+
+/* 1: nobody waits for its partition in another priority. */
+
+static ngx_uint_t
+ngx_http_hotpath_wait_alone(ngx_uint_t number)
+{
+    ngx_uint_t     i;
+    ngx_rbtree_t  *tree;
+
+    for (i = number % HP_PARTITIONS_MAX; i < HP_STREAMS_MAX;
+         i += HP_PARTITIONS_MAX)
+    {
+        tree = &ngx_http_hotpath_wait_trees[i];
+
+        if (i != number && tree->root != tree->sentinel) {
+            return 0;
+        }
+    }
+
+    return 1;
 }
 
 
@@ -514,7 +542,7 @@ ngx_http_hotpath_wait_wake_all(void)
 
 
 void
-ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
+ngx_http_hotpath_wait_moved(ngx_uint_t number, uint64_t sequence,
     ngx_uint_t all)
 {
     uint64_t                        bit;
@@ -522,14 +550,14 @@ ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
     ngx_http_hotpath_wait_seat_t   *seat;
     ngx_http_hotpath_wait_table_t  *table;
 
-    if (partition >= NGX_HTTP_HOTPATH_WAIT_PARTITIONS) {
+    if (number >= HP_STREAMS_MAX) {
         return;
     }
 
     table = ngx_http_hotpath_wait_table;
-    bit = (uint64_t) 1 << partition;
+    bit = ngx_http_hotpath_wait_bit(number);
 
-    __atomic_store_n(&table->sequences[partition], sequence, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&table->sequences[number], sequence, __ATOMIC_SEQ_CST);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 
     for (i = 0; i < ngx_http_hotpath_wait_nfds; i++) {
@@ -554,11 +582,11 @@ ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
 /* With its lock held, or NULL. */
 
 static ngx_http_hotpath_wait_past_t *
-ngx_http_hotpath_wait_past(ngx_uint_t partition)
+ngx_http_hotpath_wait_past(ngx_uint_t number)
 {
     ngx_http_hotpath_wait_past_t  *past;
 
-    past = &ngx_http_hotpath_wait_table->past[partition];
+    past = &ngx_http_hotpath_wait_table->past[number];
 
     switch (ngx_http_hotpath_lock(&past->lock)) {
 
@@ -578,18 +606,18 @@ ngx_http_hotpath_wait_past(ngx_uint_t partition)
 
 
 void
-ngx_http_hotpath_wait_mark(ngx_uint_t partition, uint64_t after,
+ngx_http_hotpath_wait_mark(ngx_uint_t number, uint64_t after,
     uint64_t sequence, ngx_uint_t all)
 {
     uint64_t                       last;
     ngx_http_hotpath_wait_mark_t  *mark;
     ngx_http_hotpath_wait_past_t  *past;
 
-    if (partition >= NGX_HTTP_HOTPATH_WAIT_PARTITIONS) {
+    if (number >= HP_STREAMS_MAX) {
         return;
     }
 
-    past = ngx_http_hotpath_wait_past(partition);
+    past = ngx_http_hotpath_wait_past(number);
     if (past == NULL) {
         return;
     }
@@ -623,17 +651,17 @@ ngx_http_hotpath_wait_mark(ngx_uint_t partition, uint64_t after,
 
 
 int64_t
-ngx_http_hotpath_wait_when(ngx_uint_t partition, uint64_t sequence)
+ngx_http_hotpath_wait_when(ngx_uint_t number, uint64_t sequence)
 {
     int64_t                        heard_us;
     uint64_t                       low, high, middle;
     ngx_http_hotpath_wait_past_t  *past;
 
-    if (partition >= NGX_HTTP_HOTPATH_WAIT_PARTITIONS) {
+    if (number >= HP_STREAMS_MAX) {
         return 0;
     }
 
-    past = ngx_http_hotpath_wait_past(partition);
+    past = ngx_http_hotpath_wait_past(number);
     if (past == NULL) {
         return 0;
     }
@@ -729,7 +757,7 @@ static void
 ngx_http_hotpath_wait_woken(ngx_event_t *ev)
 {
     uint64_t                       bits, all;
-    ngx_uint_t                     i, partition;
+    ngx_uint_t                     i, number, last;
     ngx_queue_t                   *q;
     ngx_http_hotpath_wait_t       *wait;
     ngx_http_hotpath_wait_seat_t  *seat;
@@ -762,14 +790,17 @@ ngx_http_hotpath_wait_woken(ngx_event_t *ev)
                                           ngx_current_msec);
 
         for ( /* void */ ; bits; bits &= bits - 1) {
-            partition = __builtin_ctzll(bits);
+            number = __builtin_ctzll(bits);
+            last = all >> number & 1 ? (ngx_uint_t) -1 : 0;
 
-            ngx_http_hotpath_wait_gather_tree(partition,
-                all >> partition & 1
-                ? (ngx_uint_t) -1
-                : __atomic_load_n(
-                      &ngx_http_hotpath_wait_table->sequences[partition],
-                      __ATOMIC_SEQ_CST));
+            for ( /* void */ ; number < HP_STREAMS_MAX;
+                 number += HP_PARTITIONS_MAX)
+            {
+                ngx_http_hotpath_wait_gather_tree(number, ngx_max(last,
+                         __atomic_load_n(
+                             &ngx_http_hotpath_wait_table->sequences[number],
+                             __ATOMIC_SEQ_CST)));
+            }
         }
     }
 
@@ -808,13 +839,13 @@ ngx_http_hotpath_wait_gather(ngx_uint_t bucket)
 
 
 static void
-ngx_http_hotpath_wait_gather_tree(ngx_uint_t partition, ngx_uint_t last)
+ngx_http_hotpath_wait_gather_tree(ngx_uint_t number, ngx_uint_t last)
 {
     ngx_rbtree_t             *tree;
     ngx_rbtree_node_t        *node;
     ngx_http_hotpath_wait_t  *wait;
 
-    tree = &ngx_http_hotpath_wait_trees[partition];
+    tree = &ngx_http_hotpath_wait_trees[number];
 
     while (tree->root != tree->sentinel) {
         node = ngx_rbtree_min(tree->root, tree->sentinel);

@@ -3,7 +3,7 @@
  * an operation, in whichever worker it becomes known.
  *
  * A waiter is woken when somebody says that its operation has changed, or that
- * its partition is committed as far as it waits for; what that means it asks
+ * its stream is committed as far as it waits for; what that means it asks
  * the table of operations. A wake-up may come without a cause, and after the
  * deadline none comes. Knows shm, backend and metrics.
  */
@@ -12,11 +12,10 @@
 
 
 #include "ngx_http_hotpath_shm.h"
-#include "core/hp_base.h"
+#include "core/hp_priority.h"
 
 
-#define NGX_HTTP_HOTPATH_WAIT_PARTITIONS  64
-#define NGX_HTTP_HOTPATH_WAIT_ANYWHERE    NGX_HTTP_HOTPATH_WAIT_PARTITIONS
+#define NGX_HTTP_HOTPATH_WAIT_ANYWHERE  HP_STREAMS_MAX
 
 
 typedef struct ngx_http_hotpath_wait_s  ngx_http_hotpath_wait_t;
@@ -34,10 +33,10 @@ struct ngx_http_hotpath_wait_s {
 
     ngx_queue_t                queue;      /* of its bucket */
     ngx_queue_t                due;        /* of those to be called */
-    ngx_rbtree_node_t          node;       /* of its partition, by sequence */
+    ngx_rbtree_node_t          node;       /* of its stream, by sequence */
     ngx_event_t                deadline;
     u_char                     id[HP_UUID_SIZE];
-    unsigned                   partition:8;
+    unsigned                   number:8;   /* of the stream */
     unsigned                   inside:1;
     unsigned                   in_tree:1;
     unsigned                   is_due:1;
@@ -63,11 +62,11 @@ ngx_uint_t ngx_http_hotpath_wait_room(ngx_uint_t n);
 ngx_int_t ngx_http_hotpath_wait_enter(ngx_http_hotpath_wait_t *wait,
     const u_char id[HP_UUID_SIZE], ngx_msec_t ms);
 
-/* Wakes it once more, as soon as its partition is committed up to sequence;
- * with WAIT_ANYWHERE when any partition has moved, but not before sequence,
+/* Wakes it once more, as soon as the stream is committed up to sequence; with
+ * WAIT_ANYWHERE when any of them has moved, but not before sequence,
  * which is a time like ngx_current_msec then. The same rule: ask afterwards. */
 void ngx_http_hotpath_wait_until(ngx_http_hotpath_wait_t *wait,
-    ngx_uint_t partition, uint64_t sequence);
+    ngx_uint_t number, uint64_t sequence);
 
 /* It waits no longer; nothing where it has left before. */
 void ngx_http_hotpath_wait_leave(ngx_http_hotpath_wait_t *wait);
@@ -80,20 +79,20 @@ void ngx_http_hotpath_wait_wake(const u_char id[HP_UUID_SIZE]);
  * that was killed, whose operations nobody else will speak of. */
 void ngx_http_hotpath_wait_wake_all(void);
 
-/* The partition is committed up to sequence; all: wakes everybody who waits
+/* The stream is committed up to sequence; all: wakes everybody who waits
  * for it, because sequences are not what they were. */
-void ngx_http_hotpath_wait_moved(ngx_uint_t partition, uint64_t sequence,
+void ngx_http_hotpath_wait_moved(ngx_uint_t number, uint64_t sequence,
     ngx_uint_t all);
 
 /* What came after the one sequence is committed up to the other, now; all: and
  * nothing is known of what came before. To be called before the table of
  * operations says so. */
-void ngx_http_hotpath_wait_mark(ngx_uint_t partition, uint64_t after,
+void ngx_http_hotpath_wait_mark(ngx_uint_t number, uint64_t after,
     uint64_t sequence, ngx_uint_t all);
 
 /* When that was said of the sequence, in microseconds since 1970; 0: too long
  * ago to be known. */
-int64_t ngx_http_hotpath_wait_when(ngx_uint_t partition, uint64_t sequence);
+int64_t ngx_http_hotpath_wait_when(ngx_uint_t number, uint64_t sequence);
 
 
 #endif /* _NGX_HTTP_HOTPATH_WAIT_H_INCLUDED_ */

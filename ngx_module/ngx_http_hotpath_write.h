@@ -49,6 +49,7 @@ struct ngx_http_hotpath_write_s {
     ngx_http_request_t           *request;
     ngx_http_hotpath_slot_t      *slots;
     ngx_uint_t                    nslots;
+    ngx_uint_t                    priority;  /* of all of them */
     ngx_uint_t                    waiting;   /* slots with a waiter or held */
     ngx_http_hotpath_seen_t      *seen;      /* only within write_text */
     uint32_t                      seen_mask;

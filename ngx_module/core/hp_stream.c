@@ -104,6 +104,10 @@ int hp_stream_read(hp_stream_t *stream, hp_str_t answer, hp_str_t subject)
     stream->duplicate_window_ms =
         number(config.raw, "duplicate_window") / NS_PER_MS;
     stream->max_message = number(config.raw, "max_msg_size");
+    if (member(answer, "state", &value, &is_string) && !is_string &&
+        value.raw.len != 0 && value.raw.data[0] == '{') {
+        stream->bytes = number(value.raw, "bytes");
+    }
     stream->discard_new = is_text(config.raw, "discard", "new") != 0;
     stream->bound = is_bound(config.raw, subject) != 0;
     stream->closed =

@@ -26,6 +26,7 @@ typedef struct {
     uint64_t replicas;
     uint64_t duplicate_window_ms;
     uint64_t max_message; /* bytes; 0: the server's max_payload alone */
+    uint64_t bytes;       /* that it holds; 0 where that is not said */
     hp_storage_e storage;
     unsigned exists : 1;
     unsigned discard_new : 1;

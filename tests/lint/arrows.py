@@ -64,6 +64,7 @@ ALLOWED = {
     "nats_tls": ("nats_conf",),
     "group": ("nats",),
     "publish": ("group", "nats", "metrics", "shm", "stream"),
+    "publish_conf": ANY,
     "stream": ("nats",),
     "redis": ("backend", "metrics", "redis_link"),
     "redis_conf": ("redis_link",),

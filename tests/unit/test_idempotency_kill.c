@@ -102,7 +102,7 @@ static void others_are_whole(void)
 {
     assert_int_equal(claim(1), NGX_DONE);
     assert_int_equal(op.sequence, 41);
-    assert_int_equal(op.partition, 201);
+    assert_int_equal(op.number, 201);
     assert_int_equal(claim(3), NGX_DONE);
     assert_int_equal(op.sequence, 43);
 }

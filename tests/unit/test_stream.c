@@ -20,7 +20,7 @@ static const hp_stream_wanted_t wanted = {HP_STORAGE_FILE, 1, 10000, 600000};
     "{\"type\":\"io.nats.jetstream.api.v1.stream_info_response\","             \
     "\"total\":0,\"config\":{\"name\":\"S\"," config                           \
     "\"max_msgs\":-1},\"created\":\"2026-01-31T12:00:00Z\","                   \
-    "\"state\":{\"messages\":3}}"
+    "\"state\":{\"messages\":3,\"bytes\":4711}}"
 
 #define SUBJECTS "\"subjects\":[\"x\",\"hotpath.events.*\"],"
 #define REST                                                                   \
@@ -56,6 +56,7 @@ static void test_fit(void **state)
     assert_int_equal(stream.replicas, 1);
     assert_int_equal(stream.duplicate_window_ms, 120000);
     assert_int_equal(stream.max_message, 0);
+    assert_int_equal(stream.bytes, 4711);
     assert_int_equal(stream.storage, HP_STORAGE_FILE);
     assert_int_equal(stream.created.len, 20);
     assert_int_equal(hp_stream_check(&stream, &wanted, &reason), HP_STREAM_FIT);
