@@ -91,6 +91,8 @@ static void ngx_http_hotpath_idempotency_end_locked(
     ngx_http_hotpath_op_e state);
 static void ngx_http_hotpath_idempotency_mend_locked(
     ngx_http_hotpath_idempotency_t *table, ngx_http_hotpath_lock_t *lock);
+static ngx_inline uint64_t ngx_http_hotpath_idempotency_bucket(
+    ngx_http_hotpath_idempotency_t *table, const u_char *id);
 static ngx_http_hotpath_entry_t *ngx_http_hotpath_idempotency_enter(
     ngx_http_hotpath_idempotency_t *table, const u_char *id,
     ngx_http_hotpath_lock_t **lock);
@@ -291,6 +293,22 @@ ngx_http_hotpath_idempotency_init_zone(ngx_shm_zone_t *zone, void *data)
     table->entries = (ngx_http_hotpath_entry_t *) (t + 1);
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_hotpath_idempotency_prefetch(ngx_http_hotpath_idempotency_t *table,
+    const u_char id[HP_UUID_SIZE])
+{
+    ngx_uint_t                 i;
+    ngx_http_hotpath_entry_t  *bucket;
+
+    bucket = table->entries + ngx_http_hotpath_idempotency_bucket(table, id)
+                              * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS;
+
+    for (i = 0; i < NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS; i++) {
+        __builtin_prefetch(&bucket[i]);
+    }
 }
 
 
@@ -665,24 +683,31 @@ ngx_http_hotpath_idempotency_mend_locked(
 }
 
 
+static ngx_inline uint64_t
+ngx_http_hotpath_idempotency_bucket(ngx_http_hotpath_idempotency_t *table,
+    const u_char *id)
+{
+    uint32_t  hash;
+
+    /* the last bytes of a UUIDv8 or v7: all of them hash, or random */
+    ngx_memcpy(&hash, id + 12, sizeof(hash));
+
+    return (uint64_t) hash * table->table->buckets >> 32;
+}
+
+
 /* The bucket of that id with its stripe locked, or NULL. */
 
 static ngx_http_hotpath_entry_t *
 ngx_http_hotpath_idempotency_enter(ngx_http_hotpath_idempotency_t *table,
     const u_char *id, ngx_http_hotpath_lock_t **lock)
 {
-    uint32_t                   hash;
-    uint64_t                   bucket;
-    ngx_int_t                  rc;
-    ngx_http_hotpath_table_t  *t;
+    uint64_t   bucket;
+    ngx_int_t  rc;
 
-    t = table->table;
-
-    /* the last bytes of a UUIDv8 or v7: all of them hash, or random */
-    ngx_memcpy(&hash, id + 12, sizeof(hash));
-
-    bucket = (uint64_t) hash * t->buckets >> 32;
-    *lock = &t->locks[bucket % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES];
+    bucket = ngx_http_hotpath_idempotency_bucket(table, id);
+    *lock = &table->table->locks[bucket
+                                 % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES];
 
     rc = ngx_http_hotpath_lock(*lock);
 

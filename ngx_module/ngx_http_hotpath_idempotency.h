@@ -72,6 +72,10 @@ ngx_int_t ngx_http_hotpath_idempotency_claim(
     const u_char fingerprint[HP_FINGERPRINT_SIZE],
     ngx_msec_t deadline_ms, ngx_http_hotpath_op_t *op);
 
+/* Has the processor fetch what it will need for that operation. */
+void ngx_http_hotpath_idempotency_prefetch(
+    ngx_http_hotpath_idempotency_t *table, const u_char id[HP_UUID_SIZE]);
+
 /* The broker has it, in the stream of that number under that sequence; created
  * tells the streams of one name apart (0: not known). In a table that is not of
  * events they are the caller's, the number being HP_STREAMS_MAX to 65535.
