@@ -202,9 +202,9 @@ static void make_request(const char *path, const char *run)
                     " application/json\r\nContent-Length: %d\r\n\r\n%s%s",
                     path, EVENT, before, run);
     key = request + head;
-    request_len = (size_t)head +
-                  (size_t)snprintf(key, sizeof(request) - (size_t)head,
-                                   "%0*d%s", (int)key_len, 0, tail);
+    request_len =
+        (size_t)head + (size_t)snprintf(key, sizeof(request) - (size_t)head,
+                                        "%0*d%s", (int)key_len, 0, tail);
 }
 
 int main(int argc, char **argv)

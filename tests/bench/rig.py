@@ -222,18 +222,38 @@ def cpu_s(process):
     return sum(ticks(pid) for pid in process.members()) / TICKS_PER_S
 
 
+# What asks, where apart() has said so: a prefix of its command.
+SECOND = ["taskset", "-c", "1"]
+
+
+@contextlib.contextmanager
+def apart(stack):
+    """The worker has the first processor for itself, and SECOND keeps the
+    client off it, so that neither is put aside for the other in the middle of
+    a turn; any other server runs where there is room."""
+    workers = stack.nginx_workers()
+    for pid in workers:
+        os.sched_setaffinity(pid, {0})
+    try:
+        yield
+    finally:
+        for pid in workers:
+            os.sched_setaffinity(pid, range(os.cpu_count()))
+
+
 UNITS_US = {"us": 1, "ms": 1e3, "s": 1e6}
 
 
 def wrk(url, seconds, connections=64, script=None, arguments=(), of=None,
-        behind=None):
+        behind=None, prefix=()):
     """One run of wrk against url; any answer but 2xx is an error. script is
     a file beside this one, of the process whose processor time is counted,
-    and behind another one."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
-               url]
+    and behind another one; prefix stands before the command."""
+    command = [*prefix, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
+               "--latency", url]
     if script:
-        command[1:1] = ["-s", os.path.join(HERE, script)]
+        at = len(prefix) + 1
+        command[at:at] = ["-s", os.path.join(HERE, script)]
         command += ["--", *map(str, arguments)]
     before = [cpu_s(each) if each else 0 for each in (of, behind)]
     text = subprocess.run(command, capture_output=True, text=True, check=True,

@@ -1,8 +1,10 @@
 """Rows of bench.py about writes: post_*.
 
 POST of a 157-byte event, answered 202 when the broker has it, all checks on,
-one nginx worker. The stream keeps the events meanwhile; drain and projector do
-not run, since with two cores for everything they would be measured too.
+one nginx worker, one partition: what one worker gathers is then one message.
+The stream keeps the events meanwhile; drain and projector do not run, since
+with two cores for everything they would be measured too. Where the ceiling is
+the reference, the worker has a core for itself, for both.
 
     post_256, post_1024    requests a second with so many connections and the
                            shipped broker settings (sync_interval: always), to
@@ -34,8 +36,8 @@ import statistics
 import subprocess
 
 from peers import BUILT, free_port
-from rig import (ACCEPTED, CLIENTS, ROOT, Sample, local, medians, result,
-                 wrk)
+from rig import (ACCEPTED, CLIENTS, ROOT, SECOND, Sample, apart, local,
+                 medians, result, wrk)
 from servers import Client, Peer, price_set, wait_until
 from wire import Nats, config
 
@@ -135,15 +137,16 @@ class Target:
             raise SystemExit(f"{events} events in {sent} messages")
         return sample
 
-    def wrk(self, connections, seconds):
+    def wrk(self, connections, seconds, prefix=()):
         return self.checked(lambda: wrk(
             self.stack.url + "/events", seconds, connections, "post.lua",
-            of=self.stack["nginx"], behind=self.broker["nats"]))
+            of=self.stack["nginx"], behind=self.broker["nats"],
+            prefix=prefix))
 
 
 def discard(stack, connections, seconds):
     return wrk(stack.url + "/discard", seconds, connections, "post.lua",
-               of=stack["nginx"], behind=stack["nats"])
+               of=stack["nginx"], behind=stack["nats"], prefix=SECOND)
 
 
 @contextlib.contextmanager
@@ -193,9 +196,10 @@ def group1(stack):
 def ceiling_row(stack, name, args):
     connections = int(re.search(r"\d+", name).group())
     ours = Target(stack, stack)
-    reference, measured = medians(
-        args.rounds, lambda: discard(stack, connections, 2 * args.seconds),
-        lambda: ours.wrk(connections, 2 * args.seconds))
+    with apart(stack):
+        reference, measured = medians(
+            args.rounds, lambda: discard(stack, connections, 2 * args.seconds),
+            lambda: ours.wrk(connections, 2 * args.seconds, SECOND))
     remark = None
     if measured.per_cpu_s_both:
         remark = (f"{measured.per_cpu_s_both:,.0f} requests per second of"
@@ -205,8 +209,8 @@ def ceiling_row(stack, name, args):
 
 
 def openloop(stack, path, rate, seconds, run):
-    command = [OPENLOOP, local.HOST, str(stack.ports["http"]), path, "256",
-               f"{rate:.0f}", str(seconds), run]
+    command = [*SECOND, OPENLOOP, local.HOST, str(stack.ports["http"]), path,
+               "256", f"{rate:.0f}", str(seconds), run]
     done = subprocess.run(command, capture_output=True, text=True,
                           check=False, timeout=seconds + 60)
     if done.returncode:
@@ -219,7 +223,7 @@ def p99_row(stack, args):
     ours = Target(stack, stack)
     rates = [sample.rate / 2 for sample in medians(
         args.rounds, lambda: discard(stack, 256, args.seconds),
-        lambda: ours.wrk(256, args.seconds))]
+        lambda: ours.wrk(256, args.seconds, SECOND))]
     found = ([], [])
     for number in range(args.rounds + 1):
         run = f"{os.getpid() % 65536:04x}{number:02x}"
@@ -328,6 +332,8 @@ def run(stack, names, args):
         raise SystemExit("build openloop first: make -C tests/bench")
     stack.stop("drain")
     stack.stop("project")
+    stack.reload(hotpath=config("hotpath.conf", ("partitions=2",
+                                                 "partitions=1")))
     check_one(stack.ports["http"], "check-ours", ours=True)
     if any("group1" in name or name in ("post_1", "post_64")
            for name in names):
@@ -341,7 +347,9 @@ def run(stack, names, args):
                     if name in BARS:
                         yield ceiling_row(stack, name, args)
                     elif name == "post_p99":
-                        yield p99_row(stack, args)
+                        with apart(stack):
+                            row = p99_row(stack, args)
+                        yield row
             if not sync:
                 with second as reference:
                     for name in names:
@@ -349,6 +357,7 @@ def run(stack, names, args):
                             yield group1_row(stack, reference, name, args)
             if any(f"post_256{sync}_{name}" in names for name in SERVICES):
                 yield from service_rows(stack, names, sync, args)
+    stack.reload(hotpath=config("hotpath.conf"))
     purge(stack)
     stack.start("project")
     stack.start("drain")
