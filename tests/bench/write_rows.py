@@ -286,7 +286,8 @@ def service_wrk(stack, name, port, seconds):
                  "post.lua", of=stack.added[name], behind=stack["nats"])
     found = messages(stack, PEER_STREAMS)
     # those that wrk sent and did not wait for are messages too
-    if not sample.requests <= found <= sample.requests + 256:
+    # wrk does not wait for its last ones, nor count what came last
+    if not sample.requests <= found <= sample.requests + 2 * 256:
         raise SystemExit(f"{name}: {sample.requests} accepted, {found} stored")
     return sample
 
