@@ -345,7 +345,9 @@ ngx_http_hotpath_group_tell(ngx_http_hotpath_group_t *group, ngx_uint_t most)
         /* an ack must not wait for the rest of a long turn: the broker would
          * idle meanwhile */
 
-        if (++groups->answers % NGX_HTTP_HOTPATH_GROUP_LOOK == 0) {
+        if (groups->flying
+            && ++groups->answers % NGX_HTTP_HOTPATH_GROUP_LOOK == 0)
+        {
             ngx_http_hotpath_nats_poll(groups->nats);
         }
     }

@@ -66,6 +66,7 @@ typedef struct {
     ngx_http_hotpath_nats_t      *nats;
     ngx_log_t                    *log;
     size_t                        held;      /* bytes, by all under way */
+    ngx_uint_t                    flying;    /* messages, the publisher's */
     ngx_queue_t                   answered;  /* ended, not all are told yet */
     ngx_event_t                   answer;
     ngx_uint_t                    answers;

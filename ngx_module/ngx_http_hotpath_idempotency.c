@@ -300,11 +300,15 @@ void
 ngx_http_hotpath_idempotency_prefetch(ngx_http_hotpath_idempotency_t *table,
     const u_char id[HP_UUID_SIZE])
 {
+    uint64_t                   n;
     ngx_uint_t                 i;
     ngx_http_hotpath_entry_t  *bucket;
 
-    bucket = table->entries + ngx_http_hotpath_idempotency_bucket(table, id)
-                              * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS;
+    n = ngx_http_hotpath_idempotency_bucket(table, id);
+    bucket = table->entries + n * NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS;
+
+    __builtin_prefetch(&table->table->locks[n
+                                      % NGX_HTTP_HOTPATH_IDEMPOTENCY_STRIPES]);
 
     for (i = 0; i < NGX_HTTP_HOTPATH_IDEMPOTENCY_WAYS; i++) {
         __builtin_prefetch(&bucket[i]);

@@ -507,6 +507,7 @@ ngx_http_hotpath_publish_send(ngx_http_hotpath_group_t *group)
     group->flying = 1;
     partition->last_events = group->events;
     partition->in_flight++;
+    publish->groups.flying++;
     ngx_queue_remove(&group->queue);
     ngx_queue_insert_tail(&partition->flying, &group->queue);
 
@@ -641,6 +642,7 @@ ngx_http_hotpath_publish_keep(ngx_http_hotpath_group_t *group)
 
     group->flying = 0;
     partition->in_flight--;
+    p->groups.flying--;
     ngx_queue_remove(&group->queue);
 
     for (q = ngx_queue_last(&partition->lost);
@@ -716,6 +718,7 @@ ngx_http_hotpath_publish_end(ngx_http_hotpath_group_t *group)
     if (group->flying) {
         group->flying = 0;
         partition->in_flight--;
+        p->groups.flying--;
     }
 
     ngx_http_hotpath_group_answer(group);

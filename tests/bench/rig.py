@@ -58,8 +58,9 @@ SIZES = {"120": SMALL, "4k": LARGE}
 DOCUMENTS = {str(size): document(size, size) for size in SIZES.values()}
 MODIFIED = "2026-01-31T12:00:00Z"
 
-ACCEPTED = ('{"operationId":"8f8f63a3-4118-8865-b9f2-98b1594bb0e7",'
-            '"status":"accepted"}')
+# The answer to a write, as long and with as many lines as ours.
+OPERATION = "8f8f63a3-4118-8865-b9f2-98b1594bb0e7"
+ACCEPTED = f'{{"operationId":"{OPERATION}","status":"accepted"}}'
 
 # No limit stands in the way of what is measured.
 ROUTES = f"""
@@ -73,7 +74,10 @@ location = /health/live {{ hotpath_health live; }}
 location = /health/ready {{ hotpath_health ready; }}
 location = /metrics {{ hotpath_metrics; }}
 default_type application/json;
-location = /discard {{ return 202 '{ACCEPTED}'; }}
+location = /discard {{
+    add_header Location /events/status/{OPERATION} always;
+    return 202 '{ACCEPTED}';
+}}
 """ + "".join(f"location = /static/{key} {{ return 200 '{text}'; }}\n"
               for key, text in DOCUMENTS.items())
 
