@@ -62,7 +62,8 @@ def certificates(directory):
     new = ["req", "-x509", "-newkey", "ec", "-pkeyopt",
            "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     for name in ("ca", "stranger"):
-        _openssl(directory, *new, "-subj", f"/CN={name}", "-keyout",
+        _openssl(directory, *new, "-subj", f"/CN={name}", "-addext",
+                 "keyUsage=critical,keyCertSign,cRLSign", "-keyout",
                  f"{name}.key", "-out", f"{name}.pem")
     for name, names in (("server", "DNS:redis.test,IP:127.0.0.1"),
                         ("client", "DNS:front.test")):

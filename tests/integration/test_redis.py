@@ -349,7 +349,7 @@ def test_tls_in_small_pieces(own_stack, tls):
                              " tls_ca=tls/ca.pem")
         wait_up(own_stack)
         with Pings(own_stack) as pings:
-            for size in (10, 1000, 20000):
+            for size in 4 * (10, 1000, 20000):
                 check_served(own_stack, redis, '"' + "x" * size + '"')
         pings.check(least=20)
         assert not errors(own_stack)
