@@ -8,9 +8,9 @@
  * the backends of each worker in the order in which they depend on one another,
  * exit_process stops them in the reverse. Owns the configuration, in nginx's
  * configuration pool. Directive reference: ngx_module/README.md, which
- * `make lint` compares with the table below. Long because the table, the
- * parsers of its directives and the merge belong before one pair of eyes: a
- * directive is added in one file.
+ * `make lint` compares with the table below. Directives with a language of
+ * their own are parsed in a room's *_conf.c. Long because the table, the
+ * defaults and the merge belong before one pair of eyes.
  */
 
 
