@@ -112,7 +112,12 @@ static void ngx_http_hotpath_idempotency_tell_locked(
 static ngx_inline uint32_t
 ngx_http_hotpath_idempotency_now_s(void)
 {
-    return (uint32_t) (ngx_http_hotpath_monotonic_ns() / 1000000000);
+    struct timespec  ts;
+
+    /* read twice a write, and of seconds a few milliseconds do not matter */
+    (void) clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+
+    return (uint32_t) ts.tv_sec;
 }
 
 
