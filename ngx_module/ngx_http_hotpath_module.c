@@ -317,7 +317,7 @@ static ngx_command_t  ngx_http_hotpath_commands[] = {
       NULL },
 
     { ngx_string("hotpath_write"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1234,
       ngx_http_hotpath_write,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -692,6 +692,16 @@ ngx_http_hotpath_write(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (ngx_strncmp(value[i].data, "status=/", 8) == 0) {
             lcf->status_uri.data = value[i].data + 7;
             lcf->status_uri.len = value[i].len - 7;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "filters=on") == 0) {
+            lcf->direct = 0;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "filters=off") == 0) {
+            lcf->direct = 1;
             continue;
         }
 
@@ -1365,6 +1375,7 @@ ngx_http_hotpath_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->route = prev->route;
         conf->status_uri = prev->status_uri;
         conf->key_optional = prev->key_optional;
+        conf->direct = prev->direct;
         conf->model = prev->model;
         conf->key = prev->key;
         conf->shared = prev->shared;

@@ -94,6 +94,7 @@ typedef struct {
     ngx_str_t                        route;
     ngx_str_t                        status_uri;
     ngx_uint_t                       key_optional;
+    ngx_uint_t                       direct;       /* 202s pass no filter */
     ngx_http_complex_value_t        *partition_key;
     ngx_http_complex_value_t        *priority;     /* NULL: normal */
     ngx_str_t                        partition_member;

@@ -13,6 +13,7 @@
  */
 
 
+#include "ngx_http_hotpath_direct.h"
 #include "ngx_http_hotpath_write.h"
 #include "core/hp_id.h"
 #include "core/hp_json.h"
@@ -435,6 +436,7 @@ ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
     ngx_http_hotpath_slot_t *slot)
 {
     u_char                       *p;
+    ngx_int_t                     rc;
     ngx_str_t                     location, body;
     ngx_http_hotpath_loc_conf_t  *lcf;
 
@@ -480,6 +482,14 @@ ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
            != NGX_OK)
     {
         return NGX_ERROR;
+    }
+
+    if (lcf->direct && !slot->fate) {
+        rc = ngx_http_hotpath_direct(r, &body);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
     }
 
     return ngx_http_hotpath_send(r,

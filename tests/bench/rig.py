@@ -65,7 +65,7 @@ ACCEPTED = f'{{"operationId":"{OPERATION}","status":"accepted"}}'
 # No limit stands in the way of what is measured.
 ROUTES = f"""
 keepalive_requests 1000000000;
-location = /events {{ hotpath_write events; hotpath_partition_key
+location = /events {{ hotpath_write events filters=off; hotpath_partition_key
     payload=productId; }}
 location /prices/ {{ hotpath_read prices; hotpath_cache documents ttl=1d; }}
 location /brief/ {{ hotpath_read prices; hotpath_cache documents ttl=1s

@@ -39,6 +39,7 @@ ALLOWED = {
     "capture": (),
     "compress": ("cache", "metrics"),
     "gather": (),
+    "direct": (),
     "head": (),
     "schema": (),
     "rules": ("cache",),
