@@ -95,12 +95,18 @@ typedef struct {
     void                               *partition;
     ngx_event_t                         timer;
     int64_t                             due_ns;  /* lingers until; 0 not yet */
+    int64_t                             quiet_ns;  /* or until here, where no
+                                                      event joins it */
+    ngx_uint_t                          looked_events;  /* when that was set */
     uint64_t                            number;  /* of the message, if sent */
     uint32_t                            request;
     unsigned                            sent:1;  /* at least once */
     unsigned                            flying:1;    /* counts in in_flight */
     unsigned                            repeated:1;
     unsigned                            anew:1;  /* no repeat of anything */
+
+    unsigned                            passed:1;  /* for those to be told */
+
 } ngx_http_hotpath_group_t;
 
 

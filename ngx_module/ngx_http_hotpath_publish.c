@@ -33,6 +33,10 @@
 
 #define NGX_HTTP_HOTPATH_PUBLISH_HEADERS  256
 
+/* Without another event for so long, none is about to come: twice what a busy
+ * client takes for one. */
+#define NGX_HTTP_HOTPATH_PUBLISH_QUIET_NS  10000
+
 
 typedef struct {
     ngx_http_hotpath_publish_t    *publish;
@@ -391,9 +395,12 @@ ngx_http_hotpath_publish_send_queued(ngx_http_hotpath_partition_t *partition)
 
 
 /*
- * 1: more may join it for a moment longer. Only where the last message of the
- * partition carried more than one event: at low load nothing waits. There are
- * no timers for microseconds; the loop turns without sleeping meanwhile.
+ * 1: more may join it for a moment longer, for as long as they keep coming and
+ * linger_us at most. Only where the last message of the partition carried more
+ * than one event: at low load nothing waits. Those who are about to be told the
+ * outcome of the one before are the ones who send the next events, so the
+ * moment begins when this turn has told them. There are no timers for
+ * microseconds; the loop turns without sleeping meanwhile.
  */
 
 static ngx_uint_t
@@ -412,15 +419,27 @@ ngx_http_hotpath_publish_lingers(ngx_http_hotpath_group_t *group)
         return 0;
     }
 
+    if (!group->passed && !ngx_queue_empty(&p->groups.answered)) {
+        group->passed = 1;
+        goto lingers;
+    }
+
     now_ns = ngx_http_hotpath_monotonic_ns();
 
     if (group->due_ns == 0) {
         group->due_ns = now_ns + (int64_t) p->conf->linger_us * 1000;
     }
 
-    if (now_ns >= group->due_ns) {
+    if (group->looked_events != group->events) {
+        group->looked_events = group->events;
+        group->quiet_ns = now_ns + NGX_HTTP_HOTPATH_PUBLISH_QUIET_NS;
+    }
+
+    if (now_ns >= group->due_ns || now_ns >= group->quiet_ns) {
         return 0;
     }
+
+lingers:
 
     if (!p->flush.posted) {
         ngx_post_event(&p->flush, &ngx_posted_next_events);
