@@ -19,6 +19,9 @@
 #include "signals.h"
 
 #define HPW_JS_TIMEOUT_MS 2000
+
+/* No call on a connection takes so long. */
+#define HPW_NATS_RETIRED_MS (2 * HPW_JS_TIMEOUT_MS)
 #define HPW_NATS_SERVERS 16
 #define HPW_NATS_AWAY_MS 5000
 
@@ -147,6 +150,10 @@ int hpw_nats_watch(hpw_nats_t *nats)
     if (!natsConnection_IsClosed(old) &&
         hpw_monotonic_ms() - nats->away_ms < HPW_NATS_AWAY_MS)
         return 0;
+    /* other threads may still be in a call on the one before that */
+    if (nats->retired &&
+        hpw_monotonic_ms() - nats->retired_ms < HPW_NATS_RETIRED_MS)
+        return 0;
     if (hpw_nats_try(nats, nats->settings, nats->program, error,
                      sizeof(error)) != 0) {
         hpw_log(HPW_LOG_WARN, "nats not reachable", hpw_s("error", error));
@@ -155,9 +162,9 @@ int hpw_nats_watch(hpw_nats_t *nats)
     nats->reconnects++;
     hpw_log(HPW_LOG_INFO, "nats connected anew");
     natsConnection_Close(old);
-    /* its threads are long done with the one before */
     natsConnection_Destroy(nats->retired);
     nats->retired = old;
+    nats->retired_ms = hpw_monotonic_ms();
     return 1;
 }
 

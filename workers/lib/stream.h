@@ -26,6 +26,7 @@ typedef struct {
     const hpw_common_t *settings;
     const char *program;
     natsConnection *retired; /* what nc was before; closed, perhaps in use */
+    int64_t retired_ms;      /* since then */
     int64_t away_ms;         /* not connected since; 0: connected */
     /* written by nats.c's threads */
     _Atomic int connected;
