@@ -1,12 +1,14 @@
 /*
  * ngx_http_hotpath_direct.c: an answer that passes no filter.
  *
- * Header and body are put together on the stack and handed to the kernel in one
- * call. What it does not take goes to where nginx's write filter keeps its own
- * rest, and nginx sends it as it would that. Only for locations that were told
- * so: what other modules' filters do (add_header, gzip, charset, userid) they
- * do not do here. Owns nothing. Never in here: an answer that nginx would make
- * otherwise. After ngx_http_header_filter() and ngx_http_write_filter(); test:
+ * Header and body are put together in one buffer of the worker and handed to
+ * the kernel in one call. What it does not take goes to where nginx's write
+ * filter keeps its own rest, and nginx sends it as it would that. What the log
+ * may ask for is in that buffer too; a request that is not over with its answer
+ * gets a copy. Only for locations that were told so: what other modules'
+ * filters do (add_header, gzip, charset, userid) they do not do here. Never in
+ * here: an answer that nginx would make otherwise. After
+ * ngx_http_header_filter() and ngx_http_write_filter(); test:
  * tests/integration/test_direct.py.
  */
 
@@ -16,37 +18,47 @@
 #include "ngx_http_hotpath_direct.h"
 
 
-/* Most of a whole answer. */
+/* Most of a whole answer, and of what always stands at its beginning. */
 #define NGX_HTTP_HOTPATH_DIRECT_SIZE  1024
+#define NGX_HTTP_HOTPATH_DIRECT_HEAD  (192 + sizeof(NGINX_VER_BUILD))
 
 #define ngx_http_hotpath_direct_put(p, text)                                  \
     ngx_cpymem(p, text, sizeof(text) - 1)
 
 
 static ngx_uint_t ngx_http_hotpath_direct_fits(ngx_http_request_t *r);
+static ngx_int_t ngx_http_hotpath_direct_location(ngx_http_request_t *r);
 static ngx_int_t ngx_http_hotpath_direct_rest(ngx_http_request_t *r, u_char *p,
     size_t size);
 
 
-ngx_int_t
-ngx_http_hotpath_direct(ngx_http_request_t *r, ngx_str_t *body)
+/* This worker's. */
+static u_char           ngx_http_hotpath_direct_buffer[
+                                               NGX_HTTP_HOTPATH_DIRECT_SIZE];
+static ngx_table_elt_t  ngx_http_hotpath_direct_elt;
+
+
+u_char *
+ngx_http_hotpath_direct_begin(ngx_http_request_t *r, size_t length,
+    size_t more)
 {
-    u_char                     buffer[NGX_HTTP_HOTPATH_DIRECT_SIZE];
-    u_char                    *p;
-    size_t                     size;
-    ssize_t                    n;
+    u_char                    *p, *end;
     ngx_uint_t                 i;
     ngx_table_elt_t           *h;
-    ngx_connection_t          *c;
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (!ngx_http_hotpath_direct_fits(r)) {
-        return NGX_DECLINED;
+    if (more > NGX_HTTP_HOTPATH_DIRECT_SIZE - NGX_HTTP_HOTPATH_DIRECT_HEAD
+        || !ngx_http_hotpath_direct_fits(r))
+    {
+        return NULL;
     }
+
+    p = ngx_http_hotpath_direct_buffer;
+    end = p + NGX_HTTP_HOTPATH_DIRECT_SIZE - more;
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    p = ngx_http_hotpath_direct_put(buffer, "HTTP/1.1 202 Accepted" CRLF);
+    p = ngx_http_hotpath_direct_put(p, "HTTP/1.1 202 Accepted" CRLF);
 
     switch (clcf->server_tokens) {
 
@@ -67,11 +79,10 @@ ngx_http_hotpath_direct(ngx_http_request_t *r, ngx_str_t *body)
     p = ngx_cpymem(p, ngx_cached_http_time.data, ngx_cached_http_time.len);
     p = ngx_http_hotpath_direct_put(p, CRLF "Content-Type: application/json"
                                        CRLF "Content-Length: ");
-    p = ngx_sprintf(p, "%uz", body->len);
+    p = ngx_sprintf(p, "%uz", length);
     p = ngx_http_hotpath_direct_put(p, CRLF "Connection: keep-alive" CRLF);
 
     h = r->headers_out.headers.part.elts;
-    size = sizeof(CRLF) - 1 + body->len;
 
     for (i = 0; i < r->headers_out.headers.part.nelts; i++) {
 
@@ -79,10 +90,10 @@ ngx_http_hotpath_direct(ngx_http_request_t *r, ngx_str_t *body)
             continue;
         }
 
-        size += h[i].key.len + h[i].value.len + sizeof(": " CRLF) - 1;
-
-        if (size > (size_t) (buffer + sizeof(buffer) - p)) {
-            return NGX_DECLINED;
+        if (h[i].key.len + h[i].value.len + sizeof(": " CRLF) - 1
+            > (size_t) (end - p))
+        {
+            return NULL;
         }
 
         p = ngx_cpymem(p, h[i].key.data, h[i].key.len);
@@ -91,44 +102,59 @@ ngx_http_hotpath_direct(ngx_http_request_t *r, ngx_str_t *body)
         p = ngx_cpymem(p, h[i].value.data, h[i].value.len);
         *p++ = CR;
         *p++ = LF;
-
-        size = sizeof(CRLF) - 1 + body->len;
     }
 
-    if (size > (size_t) (buffer + sizeof(buffer) - p)) {
-        return NGX_DECLINED;
-    }
+    return p;
+}
 
-    *p++ = CR;
-    *p++ = LF;
 
+ngx_int_t
+ngx_http_hotpath_direct_end(ngx_http_request_t *r, ngx_str_t *location,
+    u_char *body, u_char *last)
+{
+    size_t             size;
+    ssize_t            n;
+    ngx_connection_t  *c;
+
+    ngx_http_hotpath_direct_elt.hash = 1;
+    ngx_str_set(&ngx_http_hotpath_direct_elt.key, "Location");
+    ngx_http_hotpath_direct_elt.value = *location;
+
+    r->headers_out.location = &ngx_http_hotpath_direct_elt;
     r->headers_out.status = NGX_HTTP_ACCEPTED;
-    r->headers_out.content_length_n = body->len;
+    r->headers_out.content_length_n = last - body;
     ngx_str_set(&r->headers_out.content_type, "application/json");
     r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->header_size = p - buffer;
+    r->header_size = body - ngx_http_hotpath_direct_buffer;
     r->header_sent = 1;
 
-    p = ngx_cpymem(p, body->data, body->len);
-
     c = r->connection;
-    size = p - buffer;
-    n = c->send(c, buffer, size);
+    size = last - ngx_http_hotpath_direct_buffer;
+    n = c->send(c, ngx_http_hotpath_direct_buffer, size);
 
     if (n == NGX_AGAIN) {
         n = 0;
     }
 
-    if (n == NGX_ERROR
-        || ((size_t) n < size
-            && ngx_http_hotpath_direct_rest(r, buffer + n, size - n)
-               != NGX_OK))
+    if (n == NGX_ERROR) {
+        c->error = 1;
+        return NGX_ERROR;
+    }
+
+    if ((size_t) n == size) {
+        return r->main->count == 1 ? NGX_OK
+                                   : ngx_http_hotpath_direct_location(r);
+    }
+
+    if (ngx_http_hotpath_direct_location(r) != NGX_OK
+        || ngx_http_hotpath_direct_rest(r, last - (size - n), size - n)
+           != NGX_OK)
     {
         c->error = 1;
         return NGX_ERROR;
     }
 
-    return (size_t) n < size ? NGX_AGAIN : NGX_OK;
+    return NGX_AGAIN;
 }
 
 
@@ -156,6 +182,33 @@ ngx_http_hotpath_direct_fits(ngx_http_request_t *r)
            && c->ssl == NULL
 #endif
            ;
+}
+
+
+/* Makes it the request's own. */
+
+static ngx_int_t
+ngx_http_hotpath_direct_location(ngx_http_request_t *r)
+{
+    u_char           *p;
+    ngx_table_elt_t  *h;
+
+    h = ngx_palloc(r->pool, sizeof(ngx_table_elt_t)
+                            + r->headers_out.location->value.len);
+    if (h == NULL) {
+        r->headers_out.location = NULL;
+        return NGX_ERROR;
+    }
+
+    *h = *r->headers_out.location;
+
+    p = (u_char *) (h + 1);
+    ngx_memcpy(p, h->value.data, h->value.len);
+    h->value.data = p;
+
+    r->headers_out.location = h;
+
+    return NGX_OK;
 }
 
 

@@ -19,6 +19,12 @@
 #include "core/hp_json.h"
 
 
+/* Bytes of the body that says so. */
+#define NGX_HTTP_HOTPATH_ACCEPTED_BODY                                        \
+    (sizeof("{\"operationId\":\"\",\"status\":\"accepted\"}") - 1             \
+     + HP_UUID_TEXT)
+
+
 static void ngx_http_hotpath_write_twins(ngx_http_hotpath_write_t *write);
 static ngx_int_t ngx_http_hotpath_write_follow(
     ngx_http_hotpath_write_t *write);
@@ -35,6 +41,9 @@ static u_char *ngx_http_hotpath_write_result(u_char *p,
     ngx_http_hotpath_slot_t *slot);
 static ngx_int_t ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
     ngx_http_hotpath_slot_t *slot);
+static ngx_int_t ngx_http_hotpath_write_directly(ngx_http_request_t *r,
+    ngx_http_hotpath_slot_t *slot, ngx_str_t *status_uri);
+static u_char *ngx_http_hotpath_write_body(u_char *p, const u_char *id);
 
 
 ngx_int_t
@@ -444,10 +453,17 @@ ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_hotpath_module);
 
+    if (lcf->direct && !slot->fate) {
+        rc = ngx_http_hotpath_write_directly(r, slot, &lcf->status_uri);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+    }
+
     p = ngx_pnalloc(r->pool, lcf->status_uri.len + HP_UUID_TEXT
                              + (slot->fate ? NGX_HTTP_HOTPATH_STATUS_BODY
-               : sizeof("{\"operationId\":\"\",\"status\":\"accepted\"}") - 1
-                 + HP_UUID_TEXT));
+                                         : NGX_HTTP_HOTPATH_ACCEPTED_BODY));
     if (p == NULL) {
         return NGX_ERROR;
     }
@@ -459,18 +475,8 @@ ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
     location.len = p - location.data;
 
     body.data = p;
-
-    if (slot->fate) {
-        p = ngx_http_hotpath_status_write(p, slot->id, slot->fate);
-
-    } else {
-        p = ngx_cpymem(p, "{\"operationId\":\"",
-                       sizeof("{\"operationId\":\"") - 1);
-        p = ngx_cpymem(p, body.data - HP_UUID_TEXT, HP_UUID_TEXT);
-        p = ngx_cpymem(p, "\",\"status\":\"accepted\"}",
-                       sizeof("\",\"status\":\"accepted\"}") - 1);
-    }
-
+    p = slot->fate ? ngx_http_hotpath_status_write(p, slot->id, slot->fate)
+                   : ngx_http_hotpath_write_body(p, p - HP_UUID_TEXT);
     body.len = p - body.data;
 
     if (ngx_http_hotpath_header(r, &name, &location) != NGX_OK) {
@@ -484,15 +490,61 @@ ngx_http_hotpath_write_accepted(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    if (lcf->direct && !slot->fate) {
-        rc = ngx_http_hotpath_direct(r, &body);
-
-        if (rc != NGX_DECLINED) {
-            return rc;
-        }
-    }
-
     return ngx_http_hotpath_send(r,
                                  slot->fate ? NGX_HTTP_OK : NGX_HTTP_ACCEPTED,
                                  &ngx_http_hotpath_type_json, &body);
+}
+
+
+/* The same, where the location says that it passes no filter. NGX_DECLINED:
+ * this one has to. */
+
+static ngx_int_t
+ngx_http_hotpath_write_directly(ngx_http_request_t *r,
+    ngx_http_hotpath_slot_t *slot, ngx_str_t *status_uri)
+{
+    u_char     *p, *body;
+    ngx_str_t   location;
+
+    p = ngx_http_hotpath_direct_begin(r, NGX_HTTP_HOTPATH_ACCEPTED_BODY,
+            sizeof("Location: " CRLF "Idempotent-Replayed: true" CRLF CRLF) - 1
+            + status_uri->len + HP_UUID_TEXT + NGX_HTTP_HOTPATH_ACCEPTED_BODY);
+
+    if (p == NULL) {
+        return NGX_DECLINED;
+    }
+
+    p = ngx_cpymem(p, "Location: ", sizeof("Location: ") - 1);
+    location.data = p;
+    p = ngx_cpymem(p, status_uri->data, status_uri->len);
+    hp_uuid_format((char *) p, slot->id);
+    p += HP_UUID_TEXT;
+    location.len = p - location.data;
+    p = ngx_cpymem(p, CRLF, sizeof(CRLF) - 1);
+
+    if (slot->replayed) {
+        p = ngx_cpymem(p, "Idempotent-Replayed: true" CRLF,
+                       sizeof("Idempotent-Replayed: true" CRLF) - 1);
+    }
+
+    p = ngx_cpymem(p, CRLF, sizeof(CRLF) - 1);
+
+    body = p;
+    p = ngx_http_hotpath_write_body(p, location.data + status_uri->len);
+
+    return ngx_http_hotpath_direct_end(r, &location, body, p);
+}
+
+
+/* ACCEPTED_BODY bytes. */
+
+static u_char *
+ngx_http_hotpath_write_body(u_char *p, const u_char *id)
+{
+    p = ngx_cpymem(p, "{\"operationId\":\"",
+                   sizeof("{\"operationId\":\"") - 1);
+    p = ngx_cpymem(p, id, HP_UUID_TEXT);
+
+    return ngx_cpymem(p, "\",\"status\":\"accepted\"}",
+                      sizeof("\",\"status\":\"accepted\"}") - 1);
 }

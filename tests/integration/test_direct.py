@@ -19,6 +19,8 @@ from wire import RawHTTP
 
 H2_PORT = local.free_ports()["http"]
 NARROW_PORT = local.free_ports()["http"]
+# connects to it are taken by the kernel, and nobody answers
+STUCK = socket.create_server((local.HOST, 0))
 
 LOG = ("$status|$body_bytes_sent|$bytes_sent|$sent_http_content_type"
        "|$sent_http_content_length|$sent_http_connection"
@@ -49,9 +51,13 @@ SERVER = "".join(
     location(name, what, "off") + location(name, what, "on")
     for name, what in KINDS.items()) + "".join(
     location(name, what, "off", "add_header X-Filtered yes always;")
-    for name, what in {"marked": "", **OTHERWISE}.items())
+    for name, what in {"marked": "", **OTHERWISE}.items()) + location(
+    "mirrored", "mirror /slow/mirror; mirror_request_body off;", "off") + """
+location /slow/ { proxy_pass http://stuck; proxy_read_timeout 1s; }
+"""
 
 HTTP = f"""
+upstream stuck {{ server {local.HOST}:{STUCK.getsockname()[1]}; }}
 log_format direct escape=none "{LOG}";
 server {{
     listen 127.0.0.1:{H2_PORT} http2;
@@ -121,8 +127,9 @@ def test_same_bytes(own_stack, log, name):
                      answers["off"][0])
     # nginx logs them alike, and that it was all
     lines = log(4)
-    assert re.sub(r"status/[-0-9a-f]{36}", "", lines[0]) == re.sub(
-        r"status/[-0-9a-f]{36}", "", lines[2])
+    for off, on in zip(lines[:2], lines[2:]):
+        assert re.sub(r"status/[-0-9a-f]{36}", "", off) == re.sub(
+            r"status/[-0-9a-f]{36}", "", on)
     first = dict(zip(LOG.replace("$", "").split("|"), lines[0].split("|")))
     body = answers["off"][0].partition(b"\r\n\r\n")[2]
     assert first["status"] == "202"
@@ -148,6 +155,17 @@ def test_no_filter_for_what_is_accepted(own_stack):
         client.post({**event(), "idempotencyKey": ""}, path="/off/marked")
         answer = client.answer()
         assert (answer.status, answer.headers["x-filtered"]) == (400, "yes")
+
+
+def test_a_request_that_outlives_its_answer(own_stack, log):
+    """It is logged later, as what it was."""
+    ids = []
+    for path in ("mirrored", "mirrored", "plain"):
+        with RawHTTP(own_stack.ports["http"]) as client:
+            client.post(event(), path=f"/off/{path}")
+            ids.append(client.answer().headers["location"].rpartition("/")[2])
+    assert {line.split("|")[6].rpartition("/")[2] for line in log(3)} \
+        == set(ids)
 
 
 @pytest.mark.parametrize("name", OTHERWISE)
