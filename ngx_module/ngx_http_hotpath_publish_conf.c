@@ -248,7 +248,7 @@ ngx_http_hotpath_publish_conf_init(ngx_conf_t *cf,
     ngx_conf_init_size_value(conf->queue_bytes, 32 * 1024 * 1024);
     ngx_conf_init_size_value(conf->backlog_bytes, 0);
     ngx_conf_init_msec_value(conf->timeout, 5000);
-    ngx_conf_init_uint_value(conf->linger_us, 500);
+    ngx_conf_init_uint_value(conf->linger_us, 1000);
     ngx_conf_init_uint_value(conf->storage, HP_STORAGE_FILE);
     ngx_conf_init_uint_value(conf->durability,
                              NGX_HTTP_HOTPATH_DURABILITY_PROCESS);

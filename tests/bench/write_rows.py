@@ -184,7 +184,7 @@ def group1(stack):
     way as it may."""
     peer = Peer(stack, server="", hotpath=config(
         "hotpath.conf", ("window=1", "window=64"),
-        ("linger=500us", "linger=0us"), ("group=4096", "group=1")))
+        ("linger=1000us", "linger=0us"), ("group=4096", "group=1")))
     try:
         peer.up()
         peer.wait_ready()
