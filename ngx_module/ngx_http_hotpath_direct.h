@@ -32,4 +32,5 @@ u_char *ngx_http_hotpath_direct_begin(ngx_http_request_t *r, size_t length,
 ngx_int_t ngx_http_hotpath_direct_end(ngx_http_request_t *r,
     ngx_str_t *location, u_char *body, u_char *last);
 
+
 #endif /* _NGX_HTTP_HOTPATH_DIRECT_H_INCLUDED_ */

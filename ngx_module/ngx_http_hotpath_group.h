@@ -104,9 +104,8 @@ typedef struct {
     unsigned                            flying:1;    /* counts in in_flight */
     unsigned                            repeated:1;
     unsigned                            anew:1;  /* no repeat of anything */
-
-    unsigned                            passed:1;  /* for those to be told */
-
+    unsigned                            passed:1;  /* over, once, until others
+                                                      were told */
 } ngx_http_hotpath_group_t;
 
 

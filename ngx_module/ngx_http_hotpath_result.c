@@ -504,6 +504,7 @@ ngx_http_hotpath_write_directly(ngx_http_request_t *r,
     ngx_http_hotpath_slot_t *slot, ngx_str_t *status_uri)
 {
     u_char     *p, *body;
+    ngx_int_t   rc;
     ngx_str_t   location;
 
     p = ngx_http_hotpath_direct_begin(r, NGX_HTTP_HOTPATH_ACCEPTED_BODY,
@@ -532,7 +533,18 @@ ngx_http_hotpath_write_directly(ngx_http_request_t *r,
     body = p;
     p = ngx_http_hotpath_write_body(p, location.data + status_uri->len);
 
-    return ngx_http_hotpath_direct_end(r, &location, body, p);
+    rc = ngx_http_hotpath_direct_end(r, &location, body, p);
+
+    /* for the log */
+
+    if (slot->replayed
+        && ngx_http_hotpath_header_const(r, "Idempotent-Replayed", "true")
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return rc;
 }
 
 

@@ -24,7 +24,8 @@ STUCK = socket.create_server((local.HOST, 0))
 
 LOG = ("$status|$body_bytes_sent|$bytes_sent|$sent_http_content_type"
        "|$sent_http_content_length|$sent_http_connection"
-       "|$sent_http_location|$request_completion")
+       "|$sent_http_location|$request_completion"
+       "|$sent_http_idempotent_replayed")
 
 # what a location has besides, name -> directives
 KINDS = {
@@ -138,6 +139,7 @@ def test_same_bytes(own_stack, log, name):
     assert first["sent_http_location"].endswith(
         json.loads(body)["operationId"])
     assert first["request_completion"] == "OK"
+    assert [line.split("|")[-1] for line in lines] == ["", "true"] * 2
 
 
 def test_no_filter_for_what_is_accepted(own_stack):
