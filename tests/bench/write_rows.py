@@ -2,6 +2,7 @@
 
 POST of a 157-byte event, answered 202 when the broker has it, all checks on,
 one nginx worker, one partition: what one worker gathers is then one message.
+202s pass no filter (filters=off).
 The stream keeps the events meanwhile; drain and projector do not run, since
 with two cores for everything they would be measured too. Where the ceiling is
 the reference, the worker has a core for itself, for both.
