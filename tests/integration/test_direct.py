@@ -25,7 +25,7 @@ STUCK = socket.create_server((local.HOST, 0))
 LOG = ("$status|$body_bytes_sent|$bytes_sent|$sent_http_content_type"
        "|$sent_http_content_length|$sent_http_connection"
        "|$sent_http_location|$request_completion"
-       "|$sent_http_idempotent_replayed")
+       "|$sent_http_idempotent_replayed|")
 
 # what a location has besides, name -> directives
 KINDS = {
@@ -59,7 +59,7 @@ location /slow/ { proxy_pass http://stuck; proxy_read_timeout 1s; }
 
 HTTP = f"""
 upstream stuck {{ server {local.HOST}:{STUCK.getsockname()[1]}; }}
-log_format direct escape=none "{LOG}";
+log_format direct escape=none "{LOG}$uri";
 server {{
     listen 127.0.0.1:{H2_PORT} http2;
     {SERVER}
@@ -101,17 +101,8 @@ def lines_of(stack):
         return file.read().splitlines()
 
 
-@pytest.fixture()
-def log(own_stack):
-    """The lines since, when there are so many."""
-    before = len(lines_of(own_stack))
-    return lambda count: wait_until(
-        lambda: len(lines_of(own_stack)) >= before + count, 10,
-        "all is logged") and lines_of(own_stack)[before:]
-
-
 @pytest.mark.parametrize("name", KINDS)
-def test_same_bytes(own_stack, log, name):
+def test_same_bytes(own_stack, name):
     answers = {}
     with RawHTTP(own_stack.ports["http"]) as client:
         for filters in ("off", "on"):
@@ -127,7 +118,12 @@ def test_same_bytes(own_stack, log, name):
     assert re.search(rb"\r\nDate: \w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT\r\n",
                      answers["off"][0])
     # nginx logs them alike, and that it was all
-    lines = log(4)
+    def lines_here():
+        found = [line.rpartition("|") for line in lines_of(own_stack)]
+        found = [line for line, _, uri in found if uri.endswith("/" + name)]
+        return len(found) == 4 and found
+
+    lines = wait_until(lines_here, 10, "all is logged")
     for off, on in zip(lines[:2], lines[2:]):
         assert re.sub(r"status/[-0-9a-f]{36}", "", off) == re.sub(
             r"status/[-0-9a-f]{36}", "", on)
@@ -159,15 +155,16 @@ def test_no_filter_for_what_is_accepted(own_stack):
         assert (answer.status, answer.headers["x-filtered"]) == (400, "yes")
 
 
-def test_a_request_that_outlives_its_answer(own_stack, log):
+def test_a_request_that_outlives_its_answer(own_stack):
     """It is logged later, as what it was."""
     ids = []
     for path in ("mirrored", "mirrored", "plain"):
         with RawHTTP(own_stack.ports["http"]) as client:
             client.post(event(), path=f"/off/{path}")
             ids.append(client.answer().headers["location"].rpartition("/")[2])
-    assert {line.split("|")[6].rpartition("/")[2] for line in log(3)} \
-        == set(ids)
+    wait_until(lambda: set(ids) <= {
+        line.split("|")[6].rpartition("/")[2]
+        for line in lines_of(own_stack)}, 10, "all are logged")
 
 
 @pytest.mark.parametrize("name", OTHERWISE)
