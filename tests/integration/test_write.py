@@ -21,7 +21,7 @@ import uuid
 import pytest
 
 from servers import ROOT, Client, local, wait_until
-from wire import RawHTTP, Stream, chunked, golden
+from wire import RawHTTP, Stream, chunked, config, golden
 
 H2_PORT = local.free_ports()["http"]
 BODY_MAX = 65536
@@ -103,6 +103,37 @@ def frozen(own_stack):
 def raw(own_stack):
     with RawHTTP(own_stack.ports["http"]) as connection:
         yield connection
+
+
+# Gathered.
+
+def test_nobody_lingers_for_those_who_do_not_come(make_stack):
+    """After a message of two, one that comes alone waits for another only
+    until it is quiet, not for as long as it may."""
+    stack = make_stack(workers=1, without=("drain", "project"), server=SERVER,
+                       hotpath=config("hotpath.conf",
+                                      ("partitions=2", "partitions=1"),
+                                      ("linger=1000us", "linger=100000us")))
+    clients = [RawHTTP(stack.ports["http"]) for _ in range(3)]
+    took = []
+    for _ in range(5):
+        messages = stack.metric("hotpath_publish_messages_total")
+        stack.freeze("nats")
+        try:
+            for count, client in enumerate(clients, 1):
+                client.post(event(key()))
+                wait_until(lambda: writing(stack) == count, 5, "it waits")
+        finally:
+            stack.thaw("nats")
+        assert [client.answer().status for client in clients] == [202] * 3
+        assert stack.metric("hotpath_publish_messages_total") == messages + 2
+        begin = time.monotonic()
+        clients[0].post(event(key()))
+        assert clients[0].answer().status == 202
+        took.append(time.monotonic() - begin)
+    for client in clients:
+        client.close()
+    assert min(took) < 0.1, took
 
 
 # Accepted.
