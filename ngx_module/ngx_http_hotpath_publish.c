@@ -3,18 +3,18 @@
  *
  * A partition is in here each of its streams, one for a priority; nothing of
  * one waits for another, and what is to be shed is refused when it comes. It
- * has a queue of groups. The last one takes new events until it is
- * full; the first ones are sent as long as fewer than `window` messages are in
- * flight. Sending happens in a posted event, after all that this turn of the
- * event loop brought in has been gathered, and when a PubAck makes room, before
- * those whom it is for are answered: what bounds the rate is how long the
- * broker has nothing to do. A group has one timer, from its
+ * has a queue of groups. The last one takes new events until it is full; the
+ * first ones are sent as long as fewer than `window` messages are in flight.
+ * Sending happens in a posted event, after all that this turn of the event
+ * loop brought in has been gathered, and when a PubAck makes room. What need
+ * not linger then goes before those whom it is for are answered; what lingers
+ * waits for the next events of just these. A group has one timer, from its
  * first event on: at the deadline an unsent group is dropped (nothing that was
  * answered 503 is sent later) and a sent one ends as unknown. When the
  * connection is lost, what was not sent is dropped at once. What was sent and
  * not acknowledged is kept until its deadline: where another connection comes
- * in time, it is sent again under the same Nats-Msg-Id, and the broker knows it
- * by that, if its duplicate window is long enough for it to.
+ * in time, it is sent again under the same Nats-Msg-Id, and the broker knows
+ * it by that, if its duplicate window is long enough for it to.
  *
  * Owns the partitions and their queues; what is under way is bounded by
  * queue_bytes. Runs in the event loop of one worker. Never in here: a promise
@@ -607,7 +607,7 @@ ngx_http_hotpath_publish_reply(void *data, hp_nats_op_t *op)
 
 answered:
 
-    /* the next message first: the broker must not wait while many are told */
+    /* a full message first: the broker must not wait while many are told */
 
     ngx_http_hotpath_publish_end(group);
     ngx_http_hotpath_publish_send_queued(partition);
