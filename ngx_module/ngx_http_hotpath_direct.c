@@ -170,18 +170,15 @@ ngx_http_hotpath_direct_fits(ngx_http_request_t *r)
     return r == r->main
            && r->http_version == NGX_HTTP_VERSION_11
            && r->keepalive && !clcf->keepalive_header
-           && r->method != NGX_HTTP_HEAD && !r->header_only
-           && !r->header_sent && !r->post_action && r->err_status == 0
+           && !r->header_only && !r->header_sent
+           && !r->post_action && r->err_status == 0
            && r->headers_out.headers.part.next == NULL
            && r->headers_out.server == NULL && r->headers_out.date == NULL
            && r->headers_out.location == NULL
            && r->limit_rate == 0 && clcf->limit_rate == NULL
            && r->out == NULL && !r->buffered && !c->buffered && !c->error
-           && c->send_chain == ngx_send_chain && !c->write->delayed
-#if (NGX_HTTP_SSL)
-           && c->ssl == NULL
-#endif
-           ;
+           /* else TLS, or something kept by the gather room */
+           && c->send_chain == ngx_send_chain && !c->write->delayed;
 }
 
 
