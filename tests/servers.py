@@ -171,6 +171,15 @@ class TestStack(local.Stack):
         master = self["nginx"].pid()
         return [pid for pid in self["nginx"].members() if pid != master]
 
+    def kill_workers(self, pids=None):
+        """SIGKILL to these workers of nginx, or to all at once; returns when
+        they are gone, so that nginx_workers() names none of them."""
+        pids = self.nginx_workers() if pids is None else pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not set(pids) & set(self["nginx"].members()), 10,
+                   "the killed workers are gone")
+
     def reload(self, **options):
         """Reloads nginx, with options of the constructor changed; returns
         when new workers answer. The old ones may still be ending."""

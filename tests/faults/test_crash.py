@@ -162,8 +162,7 @@ def test_nginx_workers_killed(own_stack):
         for round_ in range(8):
             writes.wait_accepted(100)
             workers = own_stack.nginx_workers()
-            for worker in workers if round_ % 2 else workers[:1]:
-                os.kill(worker, signal.SIGKILL)
+            own_stack.kill_workers(workers if round_ % 2 else workers[:1])
         writes.wait_accepted(100)
     assert writes.refused["error"] > 0
     check_all(own_stack, writes)
@@ -180,8 +179,7 @@ def test_anything_killed_at_any_time(own_stack):
             name = dice.choice(["drain", "project", "nats", "postgres",
                                 "redis", "nginx"])
             if name == "nginx":
-                for worker in own_stack.nginx_workers():
-                    os.kill(worker, signal.SIGKILL)
+                own_stack.kill_workers()
             elif name == "postgres":
                 own_stack["postgres"].signal(signal.SIGQUIT)
                 wait_until(lambda: own_stack["postgres"].pid() is None, 10,

@@ -7,7 +7,6 @@ has been. Code under test: ngx_module/ngx_http_hotpath_purge.c, _gather.c.
 
 import concurrent.futures
 import json
-import os
 import re
 import signal
 import time
@@ -164,8 +163,7 @@ def test_workers_killed_during_a_walk(own_stack):
         client.post({"model": "large", "tag": "k"},
                     f"Authorization: Bearer {TOKEN}", path="/test/purge")
         wait_walking(own_stack, unlinked)
-        for worker in own_stack.nginx_workers():
-            os.kill(worker, signal.SIGKILL)
+        own_stack.kill_workers()
         assert client.closed()
     wait_until(lambda: len(own_stack.nginx_workers()) == 2, 10,
                "workers are back")

@@ -231,7 +231,7 @@ def sends_of(dice):
 def kill(name, stack, dice, sender):
     """One of the ways in which things end; up again when this returns."""
     if name == "worker":
-        os.kill(dice.choice(stack.nginx_workers()), signal.SIGKILL)
+        stack.kill_workers([dice.choice(stack.nginx_workers())])
         return
     if name == "nats" and dice.random() < 0.7:
         # what was sent to it and it has not read goes with it

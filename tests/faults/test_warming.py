@@ -7,8 +7,6 @@ ngx_module/ngx_http_hotpath_warm.c, _health.c.
 """
 
 import json
-import os
-import signal
 import time
 import uuid
 
@@ -175,8 +173,7 @@ def test_the_worker_is_killed_meanwhile(own_stack):
         wait_until(lambda: cache_check(own_stack) == (503, "warming"), 10,
                    "it is warming")
         workers = own_stack.nginx_workers()
-        for worker in workers:
-            os.kill(worker, signal.SIGKILL)
+        own_stack.kill_workers(workers)
         wait_until(lambda: len(set(own_stack.nginx_workers())
                                - set(workers)) == 2, 10, "workers are back")
         wait_until(lambda: cache_check(own_stack)[1] is not None, 10,

@@ -9,7 +9,6 @@ it is told to: a request is in flight for exactly as long as the test wants.
 import collections
 import os
 import re
-import signal
 import socket
 import subprocess
 import threading
@@ -244,7 +243,7 @@ def test_the_limit_outlives_killed_workers(own_stack):
         for round_ in range(1, 9):
             wait_until(lambda: hammer.statuses[429] > 250 * round_, 60,
                        "refusals between kills")
-            os.kill(own_stack.nginx_workers()[0], signal.SIGKILL)
+            own_stack.kill_workers(own_stack.nginx_workers()[:1])
     hammer.check(own_stack.metric("hotpath_limit_bypassed_total") - before)
     assert len(hammer.workers) > 2
 
@@ -403,8 +402,7 @@ def test_inflight_of_killed_workers_is_given_back(own_stack, held):
     held.ask(5)
     wait_until(lambda: held.arrived == 5, 30, "five are in flight")
     assert get("/held/now").status == 503
-    for pid in own_stack.nginx_workers():
-        os.kill(pid, signal.SIGKILL)
+    own_stack.kill_workers()
     wait_until(lambda: held.answers == ["lost"] * 5, 30, "five are lost")
 
     def back():
@@ -425,8 +423,7 @@ def test_inflight_counts_over_a_reload(own_stack, held):
     answer = get("/held/now")
     assert answer.headers["X-Worker"] not in {str(pid) for pid in old}
     assert answer.status == 503
-    for pid in set(old) & set(own_stack.nginx_workers()):
-        os.kill(pid, signal.SIGKILL)
+    own_stack.kill_workers(set(old) & set(own_stack.nginx_workers()))
     wait_until(lambda: held.answers == ["lost"] * 5, 30, "five are lost")
     wait_until(lambda: get("/held/now").status == 200, 10,
                "a dead process holds nothing")

@@ -6,9 +6,7 @@ tested; here it is their form, in both texts, and that they survive what
 counters must survive.
 """
 
-import os
 import re
-import signal
 
 import pytest
 
@@ -234,8 +232,7 @@ def test_counters_outlive_workers_and_reloads(own_stack):
                "the old workers are gone")
     assert own_stack.metric("hotpath_write_requests_total",
                             "refused") == before[name]
-    for worker in own_stack.nginx_workers():
-        os.kill(worker, signal.SIGKILL)
+    own_stack.kill_workers()
     wait_until(lambda: len(own_stack.nginx_workers()) == 2, 10,
                "workers are back")
     wait_down(own_stack, 200)

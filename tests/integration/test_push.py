@@ -8,8 +8,6 @@ ngx_module/ngx_http_hotpath_push.c and _cache.c.
 """
 
 import itertools
-import os
-import signal
 import time
 import uuid
 
@@ -372,8 +370,7 @@ def test_after_the_connection_was_lost(own_stack, cached):
 def test_after_the_listening_worker_was_killed(own_stack, lane, cached):
     """Its successor listens; nobody believes what was in the zone."""
     own_stack.expect_log("exited on signal 9")
-    for worker in own_stack.nginx_workers():
-        os.kill(worker, signal.SIGKILL)
+    own_stack.kill_workers()
     wait_until(lambda: len(own_stack.nginx_workers()) == 2, 10,
                "workers are back")
     own_stack.wait_ready()
