@@ -280,12 +280,14 @@ class Stack:
         binary = os.path.join(ROOT, "var", "bin", "nats-server")
         conf = self._config("nats-server.conf")
         monitor = self.ports["nats_monitor"]
+        with open(self._config("nats-server.env"), encoding="utf-8") as file:
+            own = dict(re.findall(r"^(\w+)=(.*)$", file.read(), re.M))
         return self._process(
             "nats", "nobody",
             [binary, "-c", conf, "-a", HOST, "-p", self.ports["nats"],
              "-m", monitor, "-sd", self.path("nats")],
             lambda: http_status(monitor, "/healthz") == 200, "nats",
-            watched=(conf,))
+            watched=(conf,), env={**ENVIRONMENT, **own})
 
     def _redis_ready(self):
         try:

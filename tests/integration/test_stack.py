@@ -54,6 +54,18 @@ def test_samples_were_found():
         "nginx.conf", "minimal.conf", "reads.conf"}
 
 
+def test_broker_has_the_environment_that_is_shipped(stack):
+    path = os.path.join(ROOT, "config", "nats-server.env")
+    with open(path, encoding="utf-8") as file:
+        shipped = {line.strip() for line in file
+                   if line.strip() and not line.startswith("#")}
+    with open(f"/proc/{stack['nats'].pid()}/environ",
+              encoding="utf-8") as file:
+        found = set(file.read().split("\0"))
+    assert {line.split("=")[0] for line in shipped} == {"GOGC", "GOMEMLIMIT"}
+    assert shipped <= found
+
+
 def test_health_and_ping(stack):
     assert stack.get("/health/live").status == 200
     ready = stack.get("/health/ready")
