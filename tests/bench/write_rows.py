@@ -220,7 +220,9 @@ def openloop(stack, path, rate, seconds, run):
 
 
 def p99_row(stack, args):
-    """Each at half of what it reaches with 256 connections."""
+    """Each at half of what it reaches with 256 connections. The one slowest
+    in a hundred is what else the machine does for a moment as much as the
+    server: in runs of 4 s the ceiling's was 0.5 to 2.6 ms, so they are long."""
     ours = Target(stack, stack)
     rates = [sample.rate / 2 for sample in medians(
         args.rounds, lambda: discard(stack, 256, args.seconds),
@@ -229,9 +231,9 @@ def p99_row(stack, args):
     for number in range(args.rounds + 1):
         run = f"{os.getpid() % 65536:04x}{number:02x}"
         samples = (
-            openloop(stack, "/discard", rates[0], 2 * args.seconds, run),
+            openloop(stack, "/discard", rates[0], 8 * args.seconds, run),
             ours.checked(lambda: openloop(
-                stack, "/events", rates[1], 2 * args.seconds, run)))
+                stack, "/events", rates[1], 8 * args.seconds, run)))
         for each, sample in zip(found, samples):
             if number:
                 each.append(sample)
