@@ -219,3 +219,14 @@ class Bouncer(_Beside):
                         for row in (cursor.fetchall() if names else ())]
         finally:
             connection.close()
+
+    def reconnect(self, servers):
+        """Has that many server connections replaced, once all are there: one
+        that RECONNECT cuts off in its login is a failed login to PgBouncer,
+        and for a while it refuses everyone for that."""
+        wait_until(lambda: servers == sum(
+            pool["sv_active"] + pool["sv_idle"]
+            for pool in self.console("SHOW POOLS")
+            if pool["database"] == "hotpath"), 20,
+            f"{servers} server connections are logged in")
+        self.console("RECONNECT")

@@ -458,7 +458,7 @@ def test_pgbouncer_in_transaction_mode(own_stack, gates, auth, user, password):
             pids = asking.of("pid")
             assert 1 < len(pids) <= 3
             for _ in range(3):
-                bouncer.console("RECONNECT")
+                bouncer.reconnect(3)
                 seen = len(asking.answers) + 50
                 wait_until(lambda: len(asking.answers) > seen
                            and not asking.latest("pid") & pids, 20,
@@ -530,7 +530,7 @@ def test_pgbouncer_with_prepared_statements(own_stack, gates):
             + " connections=6 pgbouncer=on prepare=on")
         with Asking(own_stack, threads=16) as asking:
             asking.more(300)
-            bouncer.console("RECONNECT")
+            bouncer.reconnect(3)
             asking.more(300)
         assert not asking.failures, asking.failures[:3]
         assert 0 not in asking.of("prepared")
