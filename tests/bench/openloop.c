@@ -18,11 +18,11 @@
  * so is to cost little: it wakes ten thousand times a second, sends what has
  * come due and reads what was answered, and sleeps (a sleep for each request
  * and each answer took more processor time than all the rest, and that from
- * the broker). A time is so too long by a tenth of a millisecond in the middle,
- * two at the most, whoever is asked. Never in here: an answer other than 202
- * that passes for one: the program ends with status 1 and the answer's first
- * line. What did not go out on time by itself is told apart: "late" is the
- * longest that a request waited for this program while a connection was free.
+ * the broker). Every time is so too long by 0.1 ms in the mean, whoever is
+ * asked. Never in here: an answer other than 202 that passes for one: the
+ * program ends with status 1 and the answer's first line. What did not go out
+ * on time by itself is told apart: "late" is the longest that a request waited
+ * for this program while a connection was free.
  *
  * Document: README.md here; used by write_rows.py, which checks its counts.
  */
