@@ -108,7 +108,7 @@ def test_a_million_entries(own_stack):
     for target in ({"mode": "soft"}, {"tag": "t"}):
         with Pings(own_stack) as pings:
             found = purge(own_stack, model="large", **target).json()
-        # the soft one walks through no Redis and is over in some 50 ms
+        # a model's walk asks Redis for nothing in between: some 50 ms
         pings.check(least=20 if "tag" in target else 5)
         assert found["complete"] is True, found
         # pushed into a table of fixed sets of slots, which let some go
